@@ -1,0 +1,243 @@
+package raftnode
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"time"
+)
+
+// The members speak two small calls with each other beside raft, on the peer
+// listener: hello proves who is who before anything else, and call carries
+// what raft messages do not (see membership.go).
+const (
+	helloPath = "/member/v1/hello"
+	callPath  = "/member/v1/call"
+
+	maxCallBytes = 1 << 20
+	callTimeout  = 5 * time.Second
+)
+
+// caller says who asks; it is part of every request between members.
+type caller struct {
+	ClusterID   uint64      `json:"cluster_id"`
+	From        uint64      `json:"from"`
+	Incarnation Incarnation `json:"incarnation"`
+	To          uint64      `json:"to"`
+}
+
+type helloRequest struct {
+	Version int `json:"version"`
+	caller
+	PeerURL string `json:"peer_url"` // the caller's own
+	// Joining asks which cluster this is, before the caller knows it.
+	Joining bool `json:"joining,omitempty"`
+}
+
+type helloReply struct {
+	Version     int         `json:"version"`
+	ClusterID   uint64      `json:"cluster_id"`
+	ID          uint64      `json:"id"`
+	Incarnation Incarnation `json:"incarnation"`
+}
+
+const helloVersion = 1
+
+// callError is how a refusal travels.
+type callError struct {
+	Code   string `json:"code"`
+	Detail string `json:"detail"`
+}
+
+// Codes that only members see.
+const (
+	codeIdentity     = "identity_refused"
+	codeRemoved      = "removed"
+	codeOtherCluster = "other_cluster"
+	codeNotMember    = "not_a_member"
+)
+
+func (p *peers) self(to uint64) caller {
+	n := p.n
+	return caller{ClusterID: n.identity.ClusterID, From: n.cfg.ID, Incarnation: n.identity.Incarnation, To: to}
+}
+
+// hello asks x to accept this node, and checks that x is who it should be.
+func (p *peers) hello(ctx context.Context, x *peer) error {
+	if !p.n.cfg.reachable(p.n.cfg.ID, x.id) || !p.n.cfg.reachable(x.id, p.n.cfg.ID) {
+		return errors.New("link is cut")
+	}
+	var reply helloReply
+	if err := p.post(ctx, x.url+helloPath, helloRequest{Version: helloVersion, caller: p.self(x.id), PeerURL: p.n.cfg.ownURL()}, &reply); err != nil {
+		return err
+	}
+	if reply.ID != x.id || reply.ClusterID != p.n.identity.ClusterID {
+		return fmt.Errorf("%s is member %d of another cluster or under another id, not member %d", x.url, reply.ID, x.id)
+	}
+	if known := p.incarnationOf(x.id); !known.IsZero() && known != reply.Incarnation {
+		return fmt.Errorf("member %d runs on a data directory that is not its own", x.id)
+	}
+	return nil
+}
+
+// askCluster is the first step of a join: it learns the cluster's id from
+// any member, which must have this node in its configuration already.
+func (p *peers) askCluster(ctx context.Context) error {
+	n := p.n
+	own := n.cfg.ownURL()
+	retry, stop := n.cfg.Clock.Tick(5 * n.cfg.TickInterval)
+	defer stop()
+	for {
+		var lastErr error
+		for _, x := range n.cfg.Cluster {
+			if x.ID == n.cfg.ID {
+				continue
+			}
+			var reply helloReply
+			err := p.post(ctx, x.URL+helloPath, helloRequest{Version: helloVersion, caller: p.self(x.ID), Joining: true, PeerURL: own}, &reply)
+			var e *Error
+			var refused *IdentityError
+			switch {
+			case err == nil:
+				n.identity.ClusterID = reply.ClusterID
+				return nil
+			case errors.As(err, &refused) || errors.Is(err, ErrRemoved):
+				return err
+			case errors.As(err, &e) && e.Code == codeNotMember:
+				lastErr = &IdentityError{fmt.Sprintf("member %d (%s) is not in the cluster yet: add it first, on any member's API: curl -L http://HOST:PORT/raft/%d -d %s", n.cfg.ID, own, n.cfg.ID, own)}
+			case lastErr == nil:
+				lastErr = err
+			}
+		}
+		var refused *IdentityError
+		if errors.As(lastErr, &refused) {
+			return lastErr
+		}
+		n.logger.Info("waiting for a member of the cluster to join", "reason", lastErr)
+		select {
+		case <-retry:
+		case <-ctx.Done():
+			return fmt.Errorf("join: no member of the cluster answered: %w", lastErr)
+		}
+	}
+}
+
+func (p *peers) serveHello(w http.ResponseWriter, r *http.Request) {
+	var q helloRequest
+	if err := readCall(w, r, &q); err != nil {
+		answerError(w, http.StatusBadRequest, errorf("bad_request", "%v", err))
+		return
+	}
+	if !p.n.cfg.reachable(q.From, p.n.cfg.ID) {
+		answerError(w, http.StatusServiceUnavailable, errorf("cut", "link is cut"))
+		return
+	}
+	if err := p.checkHello(&q); err != nil {
+		answerError(w, http.StatusConflict, err)
+		return
+	}
+	if !q.Joining {
+		p.welcome(&q)
+	}
+	n := p.n
+	answer(w, helloReply{Version: helloVersion, ClusterID: n.identity.ClusterID, ID: n.cfg.ID, Incarnation: n.identity.Incarnation})
+}
+
+func (p *peers) checkHello(q *helloRequest) *Error {
+	n := p.n
+	if q.Version != helloVersion {
+		return errorf("bad_request", "hello of version %d is not known to member %d", q.Version, n.cfg.ID)
+	}
+	if q.To != n.cfg.ID {
+		return errorf(codeOtherCluster, "this is member %d, not member %d", n.cfg.ID, q.To)
+	}
+	if !q.Joining && q.ClusterID != n.identity.ClusterID {
+		return errorf(codeOtherCluster, "member %d belongs to another cluster: its --cluster list was another one when it first started", n.cfg.ID)
+	}
+	members := n.applier.members.Load()
+	if members.isRemoved(q.From) {
+		return errorf(codeRemoved, "member %d was removed from the cluster", q.From)
+	}
+	if known := p.incarnationOf(q.From); !known.IsZero() && known != q.Incarnation {
+		return errorf(codeIdentity, "%s", wrongIncarnation(q.From))
+	}
+	if len(members.Members) == 0 {
+		return nil // this member joins and knows nobody yet
+	}
+	m, ok := members.member(q.From)
+	if !ok || (q.Joining && m.PeerURL != q.PeerURL) {
+		return errorf(codeNotMember, "member %d is not in the cluster", q.From)
+	}
+	return nil
+}
+
+// post sends a request to a member and decodes its answer or its refusal.
+func (p *peers) post(ctx context.Context, url string, request, reply any) error {
+	body, err := json.Marshal(request)
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	r, err := http.NewRequestWithContext(ctx, http.MethodPost, url, bytes.NewReader(body))
+	if err != nil {
+		return err
+	}
+	r.Header.Set("Content-Type", "application/json")
+	resp, err := p.client.Do(r)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	b, err := io.ReadAll(io.LimitReader(resp.Body, maxCallBytes))
+	if err != nil {
+		return err
+	}
+	if resp.StatusCode == http.StatusOK {
+		return json.Unmarshal(b, reply)
+	}
+	var refusal callError
+	if json.Unmarshal(b, &refusal) != nil || refusal.Code == "" {
+		return fmt.Errorf("%s answered %s", url, resp.Status)
+	}
+	switch refusal.Code {
+	case codeIdentity:
+		return &IdentityError{refusal.Detail}
+	case codeRemoved:
+		return ErrRemoved
+	}
+	return &Error{Code: refusal.Code, Detail: refusal.Detail}
+}
+
+func readCall(w http.ResponseWriter, r *http.Request, v any) error {
+	b, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxCallBytes))
+	if err != nil {
+		return err
+	}
+	return json.Unmarshal(b, v)
+}
+
+func answer(w http.ResponseWriter, v any) {
+	b, err := json.Marshal(v)
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusInternalServerError)
+		return
+	}
+	w.Header().Set("Content-Type", "application/json")
+	_, _ = w.Write(b) // the caller retries when the answer is lost
+}
+
+func answerError(w http.ResponseWriter, status int, e *Error) {
+	b, err := json.Marshal(callError{e.Code, e.Detail})
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusInternalServerError)
+		return
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(status)
+	_, _ = w.Write(b) // the caller retries when the answer is lost
+}

@@ -1,0 +1,233 @@
+package raftnode
+
+import (
+	"encoding/json"
+	"fmt"
+	"net"
+	"net/url"
+	"slices"
+	"strings"
+
+	"go.etcd.io/raft/v3/raftpb"
+	"google.golang.org/protobuf/proto"
+)
+
+// Attributes is what a member says of itself.
+type Attributes struct {
+	Name      string `json:"name,omitempty"`
+	ClientURL string `json:"client_url,omitempty"` // where clients reach its API
+	GRPCAddr  string `json:"grpc_addr,omitempty"`  // host:port of its gRPC API
+}
+
+// Member is the replicated record of one member.
+type Member struct {
+	ID          uint64      `json:"id"`
+	PeerURL     string      `json:"peer_url"`
+	Incarnation Incarnation `json:"incarnation"` // zero until the member has registered itself
+	Attributes
+	// AutoPromote marks a learner that becomes a voter as soon as it has
+	// caught up.
+	AutoPromote bool `json:"auto_promote,omitempty"`
+}
+
+// membership is the replicated record of who belongs to the cluster. It
+// travels with the state machine as an opaque blob: it is written in the same
+// batch as the applied index and is part of every snapshot. It changes only
+// in the apply step, by replacing the whole value, so that a pointer to one
+// may be handed to any goroutine.
+type membership struct {
+	Version  int      `json:"version"`
+	Voters   []uint64 `json:"voters"`
+	Learners []uint64 `json:"learners,omitempty"`
+	Members  []Member `json:"members"`           // by id
+	Removed  []uint64 `json:"removed,omitempty"` // ids that are never used again
+}
+
+const membershipVersion = 1
+
+// bootstrapMembership is what every member of a new cluster begins with.
+func bootstrapMembership(peers []Peer) *membership {
+	m := &membership{Version: membershipVersion}
+	for _, p := range peers {
+		m.Members = append(m.Members, Member{ID: p.ID, PeerURL: p.URL})
+		m.Voters = append(m.Voters, p.ID)
+	}
+	m.sort()
+	return m
+}
+
+func decodeMembership(b []byte) (*membership, error) {
+	m := &membership{}
+	if len(b) == 0 {
+		m.Version = membershipVersion
+		return m, nil
+	}
+	if err := json.Unmarshal(b, m); err != nil {
+		return nil, fmt.Errorf("member record: %w", err)
+	}
+	if m.Version != membershipVersion {
+		return nil, fmt.Errorf("member record: version %d is not known to this build", m.Version)
+	}
+	return m, nil
+}
+
+// encode is deterministic: every slice is sorted, no map is involved.
+func (m *membership) encode() []byte {
+	b, err := json.Marshal(m)
+	if err != nil {
+		// Only strings, numbers and slices of them: it cannot happen, and
+		// the record is wrong beyond repair if it does.
+		panic("raftnode: encode member record: " + err.Error())
+	}
+	return b
+}
+
+func (m *membership) sort() {
+	slices.Sort(m.Voters)
+	slices.Sort(m.Learners)
+	slices.Sort(m.Removed)
+	slices.SortFunc(m.Members, func(a, b Member) int {
+		switch {
+		case a.ID < b.ID:
+			return -1
+		case a.ID > b.ID:
+			return 1
+		}
+		return 0
+	})
+}
+
+func (m *membership) clone() *membership {
+	c := *m
+	c.Voters = slices.Clone(m.Voters)
+	c.Learners = slices.Clone(m.Learners)
+	c.Members = slices.Clone(m.Members)
+	c.Removed = slices.Clone(m.Removed)
+	return &c
+}
+
+func (m *membership) confState() *raftpb.ConfState {
+	return &raftpb.ConfState{Voters: slices.Clone(m.Voters), Learners: slices.Clone(m.Learners), AutoLeave: proto.Bool(false)}
+}
+
+func (m *membership) member(id uint64) (Member, bool) {
+	for _, x := range m.Members {
+		if x.ID == id {
+			return x, true
+		}
+	}
+	return Member{}, false
+}
+
+func (m *membership) isVoter(id uint64) bool   { return slices.Contains(m.Voters, id) }
+func (m *membership) isLearner(id uint64) bool { return slices.Contains(m.Learners, id) }
+func (m *membership) isRemoved(id uint64) bool { return slices.Contains(m.Removed, id) }
+
+// confContext travels in the context of a raft configuration change: what
+// the change means, so that every replica judges it alike when it applies.
+type confContext struct {
+	PeerURL     string `json:"peer_url,omitempty"`
+	AutoPromote bool   `json:"auto_promote,omitempty"`
+}
+
+// change returns the membership after a configuration change, or the reason
+// why this change is rejected. It depends on its arguments alone.
+func (m *membership) change(typ raftpb.ConfChangeType, id uint64, cc confContext) (*membership, *Error) {
+	next := m.clone()
+	old, exists := m.member(id)
+	switch typ {
+	case raftpb.ConfChangeAddLearnerNode:
+		if err := m.addable(id, cc.PeerURL); err != nil {
+			return nil, err
+		}
+		next.Members = append(next.Members, Member{ID: id, PeerURL: cc.PeerURL, AutoPromote: cc.AutoPromote})
+		next.Learners = append(next.Learners, id)
+	case raftpb.ConfChangeAddNode: // always the promotion of a learner
+		if !exists {
+			return nil, errorf(CodeMemberNotFound, "no member has the id %d", id)
+		}
+		if !m.isLearner(id) {
+			return nil, errorf(CodeMemberExists, "member %d is a voter already", id)
+		}
+		old.AutoPromote = false
+		next.set(old)
+		next.Learners = slices.DeleteFunc(next.Learners, func(x uint64) bool { return x == id })
+		next.Voters = append(next.Voters, id)
+	case raftpb.ConfChangeRemoveNode:
+		if !exists {
+			return nil, errorf(CodeMemberNotFound, "no member has the id %d", id)
+		}
+		if len(m.Voters) == 1 && m.isVoter(id) {
+			return nil, errorf(CodeQuorumAtRisk, "member %d is the last voter", id)
+		}
+		is := func(x uint64) bool { return x == id }
+		next.Members = slices.DeleteFunc(next.Members, func(x Member) bool { return x.ID == id })
+		next.Voters = slices.DeleteFunc(next.Voters, is)
+		next.Learners = slices.DeleteFunc(next.Learners, is)
+		next.Removed = append(next.Removed, id)
+	default:
+		return nil, errorf(CodeMemberID, "configuration change %v is not supported", typ)
+	}
+	next.sort()
+	return next, nil
+}
+
+// addable reports why a member cannot be added, or nil.
+func (m *membership) addable(id uint64, peerURL string) *Error {
+	if m.isRemoved(id) {
+		return errorf(CodeMemberIDUsed, "id %d belonged to a removed member and is never used again; take a new one", id)
+	}
+	for _, x := range m.Members {
+		if x.ID == id {
+			return errorf(CodeMemberExists, "member %d is in the cluster already, at %s", id, x.PeerURL)
+		}
+		if x.PeerURL == peerURL {
+			return errorf(CodeMemberExists, "%s belongs to member %d already", peerURL, x.ID)
+		}
+	}
+	return nil
+}
+
+// register returns the membership after a member has stated its incarnation
+// and attributes. A known member with another incarnation is refused: its
+// directory was wiped, copied or swapped.
+func (m *membership) register(id uint64, inc Incarnation, a Attributes) (*membership, *Error) {
+	old, ok := m.member(id)
+	if !ok {
+		return nil, errorf(CodeMemberNotFound, "member %d is not in the cluster", id)
+	}
+	if !old.Incarnation.IsZero() && old.Incarnation != inc {
+		return nil, errorf(CodeMemberIDUsed, "%s", wrongIncarnation(id))
+	}
+	old.Incarnation, old.Attributes = inc, a
+	next := m.clone()
+	next.set(old)
+	return next, nil
+}
+
+func (m *membership) set(member Member) {
+	for i := range m.Members {
+		if m.Members[i].ID == member.ID {
+			m.Members[i] = member
+		}
+	}
+}
+
+func wrongIncarnation(id uint64) string {
+	return fmt.Sprintf("the cluster knows member %d by another data directory: this one was wiped, copied or swapped, and may have forgotten what it acknowledged. "+
+		"Bring the right directory back, or remove the member (curl -X DELETE http://NODE/raft/%d on a live node), add it under a new id (curl -d PEER-URL http://NODE/raft/NEW-ID) and start it with --join and an empty directory", id, id)
+}
+
+// ParsePeerURL checks and normalises a peer URL: http or https, a host, a
+// port, nothing else.
+func ParsePeerURL(s string) (string, error) {
+	u, err := url.Parse(strings.TrimSpace(s))
+	if err != nil || (u.Scheme != "http" && u.Scheme != "https") || u.User != nil || u.RawQuery != "" || u.Fragment != "" || (u.Path != "" && u.Path != "/") {
+		return "", errorf(CodeMemberURL, "peer URL %q: want http://HOST:PORT", s)
+	}
+	host, port, err := net.SplitHostPort(u.Host)
+	if err != nil || host == "" || port == "" || strings.ContainsFunc(port, func(r rune) bool { return r < '0' || r > '9' }) || len(port) > 5 {
+		return "", errorf(CodeMemberURL, "peer URL %q: want http://HOST:PORT", s)
+	}
+	return u.Scheme + "://" + strings.ToLower(net.JoinHostPort(host, port)), nil
+}

@@ -1,0 +1,449 @@
+package raftnode
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"net/http"
+	"slices"
+	"time"
+
+	"go.etcd.io/raft/v3"
+	"go.etcd.io/raft/v3/raftpb"
+	"go.etcd.io/raft/v3/tracker"
+)
+
+// Operations on the membership are carried out by the leader, which alone
+// knows who is caught up and who answers; the other members pass them on.
+const (
+	opAdd      = "add"
+	opPromote  = "promote"
+	opRemove   = "remove"
+	opTransfer = "transfer"
+	opStatus   = "status"
+)
+
+type callRequest struct {
+	caller
+	Op      string `json:"op"`
+	ID      uint64 `json:"id,omitempty"`
+	PeerURL string `json:"peer_url,omitempty"`
+	Learner bool   `json:"learner,omitempty"`
+}
+
+type callReply struct {
+	TimeNS   int64      `json:"time_ns"` // the leader's clock
+	Last     uint64     `json:"last"`    // the leader's last index
+	Progress []progress `json:"progress,omitempty"`
+}
+
+// progress is what the leader knows of one member.
+type progress struct {
+	ID     uint64 `json:"id"`
+	Match  uint64 `json:"match"`
+	Active bool   `json:"active"`
+}
+
+// MemberStatus is a member's record with what the leader knows of it. Match,
+// Lag and Active are zero when no leader could be asked.
+type MemberStatus struct {
+	Member
+	Role   string // leader, follower or learner
+	Match  uint64 // index up to which its log is known to agree with the leader's
+	Lag    uint64 // entries it is behind the leader
+	Active bool   // heard of within an election timeout
+}
+
+// Members returns the member records as of this node, by id.
+func (n *Node) Members() []Member { return slices.Clone(n.applier.members.Load().Members) }
+
+// MemberStatus asks the leader how far each member is.
+func (n *Node) MemberStatus(ctx context.Context) []MemberStatus {
+	members := n.applier.members.Load()
+	reply, _ := n.call(ctx, callRequest{Op: opStatus}) // without a leader the records alone are the answer
+	leader := n.Status().Leader
+	out := make([]MemberStatus, 0, len(members.Members))
+	for _, m := range members.Members {
+		s := MemberStatus{Member: m, Role: "follower"}
+		switch {
+		case members.isLearner(m.ID):
+			s.Role = "learner"
+		case m.ID == leader:
+			s.Role = "leader"
+		}
+		for _, p := range reply.Progress {
+			if p.ID == m.ID {
+				s.Match, s.Active = p.Match, p.Active
+				s.Lag = reply.Last - min(p.Match, reply.Last)
+			}
+		}
+		out = append(out, s)
+	}
+	return out
+}
+
+// AddMember adds a member. A voter is added as a learner first and promoted
+// as soon as it has caught up, so that the cluster can go on meanwhile. It
+// returns nil when the member is in the configuration.
+func (n *Node) AddMember(ctx context.Context, id uint64, peerURL string, learner bool) error {
+	if id == 0 {
+		return errorf(CodeMemberID, "a member id is a number above 0")
+	}
+	peerURL, err := ParsePeerURL(peerURL)
+	if err != nil {
+		return err
+	}
+	return n.change(ctx, callRequest{Op: opAdd, ID: id, PeerURL: peerURL, Learner: learner})
+}
+
+// Promote makes a learner a voter, if it is caught up.
+func (n *Node) Promote(ctx context.Context, id uint64) error {
+	return n.change(ctx, callRequest{Op: opPromote, ID: id})
+}
+
+// RemoveMember removes a member for good, unless too few would answer then.
+func (n *Node) RemoveMember(ctx context.Context, id uint64) error {
+	return n.change(ctx, callRequest{Op: opRemove, ID: id})
+}
+
+// TransferLeadership makes another voter the leader.
+func (n *Node) TransferLeadership(ctx context.Context, to uint64) error {
+	_, err := n.call(ctx, callRequest{Op: opTransfer, ID: to})
+	return err
+}
+
+// change carries the operation out and waits until this node knows of it.
+func (n *Node) change(ctx context.Context, q callRequest) error {
+	if _, err := n.call(ctx, q); err != nil {
+		return err
+	}
+	if q.ID == n.cfg.ID {
+		return nil // it concerns this node, which may be gone in a moment
+	}
+	// The change is made; this node learns of it before the caller asks.
+	_ = n.ReadIndex(ctx)
+	return nil
+}
+
+// call carries q out here if this node leads, or else at the leader's.
+func (n *Node) call(ctx context.Context, q callRequest) (callReply, error) {
+	s := n.Status()
+	switch s.Leader {
+	case raft.None:
+		return callReply{}, errNoLeader
+	case n.cfg.ID:
+		return n.lead(ctx, q)
+	}
+	url, ok := n.peers.url(s.Leader)
+	if !ok || !n.cfg.reachable(n.cfg.ID, s.Leader) {
+		return callReply{}, errNoLeader
+	}
+	q.caller = n.peers.self(s.Leader)
+	var reply callReply
+	err := n.peers.post(ctx, url+callPath, q, &reply)
+	var e *Error
+	if err != nil && !errors.As(err, &e) {
+		err = errorf(CodeOutcomeUnknown, "the leader did not answer: %v", err)
+	}
+	return reply, err
+}
+
+func (p *peers) serveCall(w http.ResponseWriter, r *http.Request) {
+	n := p.n
+	var q callRequest
+	if err := readCall(w, r, &q); err != nil {
+		answerError(w, http.StatusBadRequest, errorf("bad_request", "%v", err))
+		return
+	}
+	if q.To != n.cfg.ID || q.ClusterID != n.identity.ClusterID || n.IsIDRemoved(q.From) ||
+		q.Incarnation.IsZero() || p.incarnationOf(q.From) != q.Incarnation || !n.cfg.reachable(q.From, n.cfg.ID) {
+		answerError(w, http.StatusForbidden, errorf(codeNotMember, "only members may call"))
+		return
+	}
+	reply, err := n.lead(r.Context(), q)
+	if err != nil {
+		var e *Error
+		if !errors.As(err, &e) {
+			e = errorf(CodeOutcomeUnknown, "%v", err)
+		}
+		answerError(w, http.StatusConflict, e)
+		return
+	}
+	answer(w, reply)
+}
+
+// lead carries out an operation that only the leader can.
+func (n *Node) lead(ctx context.Context, q callRequest) (reply callReply, err error) {
+	if s := n.Status(); s.Leader != n.cfg.ID {
+		return reply, errNoLeader
+	}
+	switch q.Op {
+	case opStatus:
+		reply, err = n.leaderProgress(ctx)
+	case opAdd:
+		if e := n.applier.members.Load().addable(q.ID, q.PeerURL); e != nil {
+			return reply, e
+		}
+		err = n.proposeChange(ctx, raftpb.ConfChangeAddLearnerNode, q.ID, confContext{PeerURL: q.PeerURL, AutoPromote: !q.Learner})
+	case opPromote:
+		err = n.promote(ctx, q.ID)
+	case opRemove:
+		err = n.remove(ctx, q.ID)
+	case opTransfer:
+		err = n.transferTo(ctx, q.ID)
+	default:
+		err = errorf("bad_request", "operation %q is not known", q.Op)
+	}
+	return reply, err
+}
+
+func (n *Node) leaderProgress(ctx context.Context) (reply callReply, err error) {
+	reply.TimeNS = n.cfg.Clock.Now().UnixNano()
+	err = n.onLoop(ctx, func() {
+		n.core.rn.WithProgress(func(id uint64, _ raft.ProgressType, pr tracker.Progress) {
+			reply.Progress = append(reply.Progress, progress{ID: id, Match: pr.Match, Active: pr.RecentActive || id == n.cfg.ID})
+			if id == n.cfg.ID {
+				reply.Last = pr.Match
+			}
+		})
+	})
+	slices.SortFunc(reply.Progress, func(a, b progress) int { return int(a.ID) - int(b.ID) })
+	return reply, err
+}
+
+func (r *callReply) of(id uint64) progress {
+	for _, p := range r.Progress {
+		if p.ID == id {
+			return p
+		}
+	}
+	return progress{ID: id}
+}
+
+// caughtUp as etcd judges it, with a bound on the entries as well.
+func (r *callReply) caughtUp(id uint64) bool {
+	p := r.of(id)
+	return p.Active && p.Match*10 >= r.Last*9 && r.Last-min(p.Match, r.Last) < 1000
+}
+
+func (n *Node) promote(ctx context.Context, id uint64) error {
+	m := n.applier.members.Load()
+	if _, ok := m.member(id); !ok {
+		return errorf(CodeMemberNotFound, "no member has the id %d", id)
+	}
+	if !m.isLearner(id) {
+		return errorf(CodeMemberExists, "member %d is a voter already", id)
+	}
+	status, err := n.leaderProgress(ctx)
+	if err != nil {
+		return err
+	}
+	if !status.caughtUp(id) {
+		p := status.of(id)
+		return errorf(CodeLearnerBehind, "learner %d is not caught up: it has %d of %d entries", id, p.Match, status.Last)
+	}
+	return n.proposeChange(ctx, raftpb.ConfChangeAddNode, id, confContext{})
+}
+
+func (n *Node) remove(ctx context.Context, id uint64) error {
+	m := n.applier.members.Load()
+	if _, ok := m.member(id); !ok {
+		return errorf(CodeMemberNotFound, "no member has the id %d", id)
+	}
+	if m.isVoter(id) {
+		status, err := n.leaderProgress(ctx)
+		if err != nil {
+			return err
+		}
+		voters, active := 0, 0
+		for _, v := range m.Voters {
+			if v != id {
+				voters++
+				if status.of(v).Active {
+					active++
+				}
+			}
+		}
+		if voters == 0 || active < voters/2+1 {
+			return errorf(CodeQuorumAtRisk, "without member %d only %d of %d voters would answer: bring the others back first", id, active, voters)
+		}
+	}
+	if id == n.cfg.ID {
+		// A leader that removes itself would leave an election behind.
+		if err := n.transferAway(ctx); err != nil {
+			return err
+		}
+		_, err := n.call(ctx, callRequest{Op: opRemove, ID: id})
+		return err
+	}
+	return n.proposeChange(ctx, raftpb.ConfChangeRemoveNode, id, confContext{})
+}
+
+// proposeChange returns when the change is applied here or rejected. One is
+// under way at a time, because raft turns a second one into nothing.
+func (n *Node) proposeChange(ctx context.Context, typ raftpb.ConfChangeType, id uint64, cc confContext) error {
+	payload, err := json.Marshal(cc)
+	if err != nil {
+		return err
+	}
+	n.confMu.Lock()
+	defer n.confMu.Unlock()
+	return n.proposeAndWait(ctx, &proposal{kind: kindConfChange, payload: payload, conf: &raftpb.ConfChange{Type: typ.Enum(), NodeId: new(id)}})
+}
+
+func (n *Node) proposeAndWait(ctx context.Context, p *proposal) error {
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	done := make(chan error, 1)
+	p.done = func(_ any, err error) { done <- err }
+	n.enqueue(ctx, p)
+	select {
+	case err := <-done:
+		return err
+	case <-ctx.Done():
+		return errorf(CodeOutcomeUnknown, "the change was proposed, but not applied in time: it may still take effect")
+	case <-n.stop:
+		return errStopping
+	}
+}
+
+func (n *Node) transferTo(ctx context.Context, to uint64) error {
+	m := n.applier.members.Load()
+	if _, ok := m.member(to); !ok {
+		return errorf(CodeMemberNotFound, "no member has the id %d", to)
+	}
+	if !m.isVoter(to) {
+		return errorf(CodeLearnerBehind, "member %d is a learner and cannot lead", to)
+	}
+	done := make(chan error, 1)
+	if err := n.onLoop(ctx, func() { n.core.transferTo(to, func(err error) { done <- err }) }); err != nil {
+		return err
+	}
+	select {
+	case err := <-done:
+		return err
+	case <-ctx.Done():
+		return errorf(CodeTransferFailed, "member %d did not take over in time", to)
+	case <-n.stop:
+		return errStopping
+	}
+}
+
+// transferAway hands the leadership to the voter that has most of the log.
+func (n *Node) transferAway(ctx context.Context) error {
+	status, err := n.leaderProgress(ctx)
+	if err != nil {
+		return err
+	}
+	var best progress
+	for _, p := range status.Progress {
+		if p.ID != n.cfg.ID && p.Active && n.applier.members.Load().isVoter(p.ID) && (best.ID == 0 || p.Match > best.Match) {
+			best = p
+		}
+	}
+	if best.ID == 0 {
+		return errorf(CodeQuorumAtRisk, "no other voter answers")
+	}
+	return n.transferTo(ctx, best.ID)
+}
+
+// handOver is the planned stop of a leader.
+func (n *Node) handOver(ctx context.Context) {
+	if n.Status().Leader != n.cfg.ID || len(n.applier.members.Load().Voters) == 1 {
+		return
+	}
+	if err := n.transferAway(ctx); err != nil {
+		n.logger.Warn("stopping without handing the leadership over", "error", err)
+	}
+}
+
+// HandOver moves the leadership to another member if this node has it, as the
+// first step of a planned stop: requests are served on while it moves.
+func (n *Node) HandOver(ctx context.Context) { n.handOver(ctx) }
+
+// superviseLoop registers this member, promotes learners that have caught up,
+// and watches the disk and the clock.
+func (n *Node) superviseLoop() {
+	tick, stopTick := n.cfg.Clock.Tick(5 * n.cfg.TickInterval)
+	defer stopTick()
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	n.wg.Go(func() {
+		<-n.stop
+		cancel()
+	})
+	for round := 0; ; round++ {
+		n.register(ctx)
+		if n.Status().Leader == n.cfg.ID {
+			n.clockSkew.Store(0)
+			n.promoteReady(ctx)
+		} else if round%10 == 0 {
+			n.checkClock(ctx)
+		}
+		low := freeBytes(n.cfg.Dir) < n.cfg.MinFreeBytes
+		if low != n.storageLow.Swap(low) {
+			n.logger.Warn("free disk space crossed the reserve", "low", low, "reserve_bytes", n.cfg.MinFreeBytes)
+		}
+		select {
+		case <-tick:
+		case <-n.statusMoved:
+		case <-n.stop:
+			return
+		}
+	}
+}
+
+// register states this directory's incarnation and this member's addresses
+// through the log, whenever the records do not have them.
+func (n *Node) register(ctx context.Context) {
+	self, ok := n.applier.members.Load().member(n.cfg.ID)
+	if !ok || n.Status().Leader == raft.None || (self.Incarnation == n.identity.Incarnation && self.Attributes == n.cfg.Attributes) {
+		return
+	}
+	payload, err := json.Marshal(attributeEntry{ID: n.cfg.ID, Attributes: n.cfg.Attributes})
+	if err != nil {
+		n.fail(err)
+		return
+	}
+	err = n.proposeAndWait(ctx, &proposal{kind: kindAttributes, payload: payload})
+	var e *Error
+	if errors.As(err, &e) && e.Code == CodeMemberIDUsed {
+		n.fail(&IdentityError{e.Detail})
+	}
+}
+
+func (n *Node) promoteReady(ctx context.Context) {
+	for _, m := range n.applier.members.Load().Members {
+		if !m.AutoPromote {
+			continue
+		}
+		if err := n.promote(ctx, m.ID); err == nil {
+			n.logger.Info("learner promoted to voter", "member", m.ID)
+		}
+	}
+}
+
+// checkClock compares the clock with the leader's. The answer is worth the
+// round trip's time: what lies within it is not counted.
+func (n *Node) checkClock(ctx context.Context) {
+	before := n.cfg.Clock.Now()
+	reply, err := n.call(ctx, callRequest{Op: opStatus})
+	if err != nil || reply.TimeNS == 0 {
+		return
+	}
+	after := n.cfg.Clock.Now()
+	leader := time.Unix(0, reply.TimeNS)
+	var off time.Duration
+	switch {
+	case leader.Before(before):
+		off = before.Sub(leader)
+	case leader.After(after):
+		off = after.Sub(leader)
+	}
+	if off.Abs() <= n.cfg.electionTimeout() {
+		off = 0
+	} else {
+		n.logger.Error("the clock is off against the leader's: this node proposes nothing", "seconds", off.Seconds())
+	}
+	n.clockSkew.Store(int64(off))
+}

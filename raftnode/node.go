@@ -1,0 +1,713 @@
+package raftnode
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math"
+	"sync"
+	"sync/atomic"
+
+	"go.etcd.io/etcd/client/pkg/v3/fileutil"
+	"go.etcd.io/raft/v3"
+	"go.etcd.io/raft/v3/raftpb"
+)
+
+// Node is one member of the cluster. All methods may be called concurrently.
+type Node struct {
+	cfg      Config
+	identity *identity
+	logger   *slog.Logger
+	lock     *fileutil.LockedFile
+
+	sm       StateMachine
+	storage  *raft.MemoryStorage
+	core     *core // owned by the loop
+	appender *appender
+	applier  *applier
+	waiters  *waiters
+	applied  atomic.Uint64
+	peers    *peers
+
+	messages  chan *raftpb.Message   // from members
+	local     chan []*raftpb.Message // from the storage steps
+	proposals chan *proposal
+	readers   chan func(error)
+	calls     chan func() // to run on the loop
+	appendq   queue[appendTask]
+	applyq    queue[applyTask]
+
+	status      atomic.Pointer[Status]
+	statusMoved chan struct{} // one slot: role, leader or membership changed
+	compacting  atomic.Bool
+	sending     atomic.Int32 // snapshots being sent; the log is kept meanwhile
+	storageLow  atomic.Bool
+	clockSkew   atomic.Int64 // ns against the leader, when beyond bounds; else 0
+	confMu      sync.Mutex   // one membership change at a time
+
+	stop     chan struct{} // closed: every goroutine ends
+	ending   sync.Once
+	failed   chan struct{} // closed: the node stopped by itself
+	failing  sync.Once
+	err      error // why it failed; set before failed is closed
+	closing  sync.Once
+	closeErr error
+	wg       sync.WaitGroup
+}
+
+// Status is what a node knows of itself and the leader at one moment.
+type Status struct {
+	ID      uint64
+	Role    string // leader, follower, candidate or learner
+	Leader  uint64 // 0 when unknown
+	Term    uint64
+	Commit  uint64
+	Applied uint64
+}
+
+// appendTask is a message of raft's for the log, or a mark to set.
+type appendTask struct {
+	message *raftpb.Message
+	mark    *raftpb.Snapshot
+}
+
+// applyTask is a message of raft's for the state machine, or a received
+// snapshot to install.
+type applyTask struct {
+	message *raftpb.Message
+	install *raftpb.Snapshot
+	done    chan error
+}
+
+// queue hands work to the one goroutine that takes it. It never blocks the
+// giver; raft's limits bound what can be outstanding.
+type queue[T any] struct {
+	mu    sync.Mutex
+	items []T
+	ready chan struct{} // one slot
+}
+
+func (q *queue[T]) push(item T) {
+	q.mu.Lock()
+	q.items = append(q.items, item)
+	q.mu.Unlock()
+	select {
+	case q.ready <- struct{}{}:
+	default:
+	}
+}
+
+// take returns everything that waits, or false when stop is closed.
+func (q *queue[T]) take(stop <-chan struct{}) ([]T, bool) {
+	for {
+		select {
+		case <-stop:
+			return nil, false
+		case <-q.ready:
+		}
+		q.mu.Lock()
+		items := q.items
+		q.items = nil
+		q.mu.Unlock()
+		if len(items) > 0 {
+			return items, true
+		}
+	}
+}
+
+// Open starts a member: it takes the data directory, reads the log, brings
+// the state machine up to it and begins to talk to the other members. With
+// Join it first asks the running cluster who it is and may wait for it until
+// ctx ends.
+func Open(ctx context.Context, cfg Config) (_ *Node, err error) {
+	if err := cfg.validate(); err != nil {
+		return nil, errors.Join(err, closeListener(&cfg))
+	}
+	n := &Node{
+		cfg: cfg, logger: cfg.Logger, waiters: newWaiters(),
+		storage:   raft.NewMemoryStorage(),
+		messages:  make(chan *raftpb.Message, 1024),
+		local:     make(chan []*raftpb.Message, 64),
+		proposals: make(chan *proposal), readers: make(chan func(error), 1024), calls: make(chan func()),
+		appendq: queue[appendTask]{ready: make(chan struct{}, 1)}, applyq: queue[applyTask]{ready: make(chan struct{}, 1)},
+		statusMoved: make(chan struct{}, 1),
+		stop:        make(chan struct{}), failed: make(chan struct{}),
+	}
+	n.peers = newPeers(n)
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, closeListener(&cfg), n.releaseResources())
+		}
+	}()
+	if n.lock, err = lockDir(cfg.Dir); err != nil {
+		return nil, err
+	}
+	if n.identity, err = claimIdentity(&n.cfg); err != nil {
+		return nil, err
+	}
+	if n.identity.Joined && !n.identity.Prepared {
+		if err := n.peers.askCluster(ctx); err != nil {
+			return nil, err
+		}
+	}
+	rec, err := n.openLog()
+	if err != nil {
+		return nil, err
+	}
+	if err := n.recoverState(rec); err != nil {
+		return nil, err
+	}
+	if err := n.startRaft(rec); err != nil {
+		return nil, err
+	}
+	if err := n.peers.start(); err != nil {
+		return nil, err
+	}
+	n.applier.changed(n.applier.members.Load())
+	n.wg.Go(n.appendLoop)
+	n.wg.Go(n.applyLoop)
+	n.wg.Go(n.loop)
+	n.wg.Go(n.superviseLoop)
+	return n, nil
+}
+
+func closeListener(c *Config) error {
+	if c.Listener == nil {
+		return nil
+	}
+	return c.Listener.Close()
+}
+
+// openLog makes the log of a fresh directory, or opens the one that is there.
+func (n *Node) openLog() (rec recovered, err error) {
+	id, dir, lg := n.identity, n.cfg.Dir, zapLogger(n.logger)
+	id.Boots++
+	var disk *walDisk
+	if id.Prepared {
+		if err := id.save(dir); err != nil {
+			return rec, err
+		}
+		disk, rec, err = openDisk(dir, id, lg)
+		if err != nil {
+			return rec, err
+		}
+	} else {
+		if err := id.save(dir); err != nil {
+			return rec, err
+		}
+		if !id.Joined {
+			rec.snapshot = bootstrapSnapshot(id.Cluster)
+		}
+		rec.state = &raftpb.HardState{}
+		if rec.snapshot != nil {
+			rec.state = &raftpb.HardState{Term: new(uint64(1)), Commit: new(uint64(1))}
+		}
+		if disk, err = createDisk(dir, id, rec.snapshot, lg); err != nil {
+			return rec, err
+		}
+		id.Prepared = true
+		if err := id.save(dir); err != nil {
+			return rec, errors.Join(err, disk.Close())
+		}
+	}
+	n.appender = &appender{disk: disk, storage: n.storage, state: rec.state, install: n.install}
+	return rec, nil
+}
+
+// bootstrapSnapshot is index 1, term 1 of every new cluster: start, restart
+// and join then share one path.
+func bootstrapSnapshot(peers []Peer) *raftpb.Snapshot {
+	m := bootstrapMembership(peers)
+	return &raftpb.Snapshot{Metadata: &raftpb.SnapshotMetadata{Index: new(uint64(1)), Term: new(uint64(1)), ConfState: m.confState()}}
+}
+
+// recoverState opens the state machine and brings it to the log's mark, and
+// the log's commit index to the state machine.
+func (n *Node) recoverState(rec recovered) error {
+	var err error
+	if n.sm, err = n.cfg.StateMachine(); err != nil {
+		return err
+	}
+	n.applier = &applier{
+		id: n.cfg.ID, self: n.identity.Incarnation, logger: n.logger, sm: n.sm, waiters: n.waiters, applied: &n.applied,
+		confChange: n.onLoopConfChange, changed: n.membershipChanged,
+	}
+	applied, meta := n.sm.Applied()
+	mark := rec.snapshot.GetMetadata().GetIndex()
+	switch {
+	case applied < mark && mark == 1:
+		if _, err := n.sm.Apply(func(func(uint64, []byte) bool) {}, 1, bootstrapMembership(n.identity.Cluster).encode()); err != nil {
+			return fmt.Errorf("prepare the store: %w", err)
+		}
+	case applied < mark:
+		// A crash came between the mark in the log and the swap of the store.
+		if err := n.restore(mark); err != nil {
+			return fmt.Errorf("finish installing snapshot %d: %w", mark, err)
+		}
+	}
+	applied, meta = n.sm.Applied()
+	last := max(mark, lastIndex(rec.entries))
+	if applied > last {
+		return &IdentityError{fmt.Sprintf("the store in %s has applied entry %d, but its log ends at %d: the log has lost entries. Remove this member and add it again under a new id, with an empty directory", n.cfg.Dir, applied, last)}
+	}
+	members, err := decodeMembership(meta)
+	if err != nil {
+		return fmt.Errorf("open store: %w", err)
+	}
+	if members.isRemoved(n.cfg.ID) {
+		return ErrRemoved
+	}
+	if err := n.identity.checkList(&n.cfg, membershipAfter(members, applied, rec.entries)); err != nil {
+		return err
+	}
+	if self, ok := members.member(n.cfg.ID); ok && !self.Incarnation.IsZero() && self.Incarnation != n.identity.Incarnation {
+		return &IdentityError{wrongIncarnation(n.cfg.ID)}
+	}
+	n.applied.Store(applied)
+	n.applier.members.Store(members)
+	n.applier.confs = []confAt{{applied, members.confState()}}
+	rec.state.Commit = new(max(rec.state.GetCommit(), applied))
+	return nil
+}
+
+func lastIndex(entries []*raftpb.Entry) uint64 {
+	if len(entries) == 0 {
+		return 0
+	}
+	return entries[len(entries)-1].GetIndex()
+}
+
+func (n *Node) startRaft(rec recovered) error {
+	members := n.applier.members.Load()
+	mark := rec.snapshot.GetMetadata()
+	if rec.snapshot != nil {
+		// Raft begins with the configuration as of the applied index, not as
+		// of the mark: changes in between are not replayed.
+		at := &raftpb.Snapshot{Metadata: &raftpb.SnapshotMetadata{Index: mark.Index, Term: mark.Term, ConfState: members.confState()}}
+		if err := n.storage.ApplySnapshot(at); err != nil {
+			return fmt.Errorf("load the log: %w", err)
+		}
+	}
+	if err := n.storage.SetHardState(rec.state); err != nil {
+		return fmt.Errorf("load the log: %w", err)
+	}
+	n.appender.sizes.reset(mark.GetIndex())
+	if len(rec.entries) > 0 {
+		if err := n.appender.remember(rec.entries); err != nil {
+			return err
+		}
+	}
+	rn, err := raft.NewRawNode(&raft.Config{
+		ID: n.cfg.ID, ElectionTick: n.cfg.ElectionTicks, HeartbeatTick: 1,
+		Storage: n.storage, Applied: n.applied.Load(),
+		AsyncStorageWrites: true, PreVote: true, CheckQuorum: true, StepDownOnRemoval: true,
+		MaxSizePerMsg: 1 << 20, MaxCommittedSizePerReady: 16 << 20,
+		MaxInflightMsgs: 256, MaxInflightBytes: 64 << 20, MaxUncommittedEntriesSize: 64 << 20,
+		ReadOnlyOption: raft.ReadOnlySafe,
+		Logger:         raftLogger{n.logger},
+	})
+	if err != nil {
+		return fmt.Errorf("start raft: %w", err)
+	}
+	n.core = &core{
+		id: n.cfg.ID, self: n.identity.Incarnation, logger: n.logger, rn: rn, waiters: n.waiters, applied: &n.applied,
+		electionTicks: n.cfg.ElectionTicks, maxInFlight: n.cfg.MaxInFlight,
+		sequence: n.identity.Boots << 40, term: rec.state.GetTerm(), commit: rec.state.GetCommit(),
+	}
+	if len(members.Voters) == 1 && members.isVoter(n.cfg.ID) {
+		// Alone: nobody else can lead, so there is nothing to wait for.
+		if err := rn.Campaign(); err != nil {
+			return fmt.Errorf("start raft: %w", err)
+		}
+	}
+	n.publish()
+	return nil
+}
+
+// guard turns a panic of the raft library, which is how it reports a state
+// that must not be, into the failure of this node alone.
+func (n *Node) guard() {
+	if r := recover(); r != nil {
+		n.fail(fmt.Errorf("raft: %v", r))
+	}
+}
+
+func (n *Node) loop() {
+	defer n.guard()
+	tick, stopTick := n.cfg.Clock.Tick(n.cfg.TickInterval)
+	defer stopTick()
+	for {
+		var proposals chan *proposal
+		if n.core.accepting() {
+			proposals = n.proposals
+		}
+		select {
+		case <-n.stop:
+			return
+		case <-tick:
+			n.core.tick()
+		case m := <-n.messages:
+			n.core.step(m)
+		case ms := <-n.local:
+			n.stepAll(ms)
+		case p := <-proposals:
+			n.core.propose(p)
+		case r := <-n.readers:
+			n.core.read(r)
+		case f := <-n.calls:
+			f()
+		}
+		n.drain()
+		n.core.advanceReads()
+		for {
+			out, any := n.core.ready()
+			if !any {
+				break
+			}
+			n.dispatch(out)
+		}
+	}
+}
+
+func (n *Node) stepAll(ms []*raftpb.Message) {
+	for _, m := range ms {
+		n.core.step(m)
+	}
+}
+
+// drain takes in what waits already, so that one Ready covers it all.
+func (n *Node) drain() {
+	for range 256 {
+		select {
+		case m := <-n.messages:
+			n.core.step(m)
+		case ms := <-n.local:
+			n.stepAll(ms)
+		case r := <-n.readers:
+			n.core.read(r)
+		default:
+			return
+		}
+	}
+}
+
+func (n *Node) dispatch(out output) {
+	// To the members first: they write while this node writes.
+	n.peers.Send(out.send)
+	if out.append != nil {
+		n.appendq.push(appendTask{message: out.append})
+	}
+	if out.apply != nil {
+		n.applyq.push(applyTask{message: out.apply})
+	}
+	for _, m := range out.snapshots {
+		n.sendSnapshot(m)
+	}
+	if out.changed {
+		n.publish()
+	}
+}
+
+// publish makes the loop's view visible to Status.
+func (n *Node) publish() {
+	c := n.core
+	role := "follower"
+	switch {
+	case c.role == raft.StateLeader:
+		role = "leader"
+	case c.role == raft.StateCandidate, c.role == raft.StatePreCandidate:
+		role = "candidate"
+	}
+	old := n.status.Swap(&Status{ID: n.cfg.ID, Role: role, Leader: c.lead, Term: c.term, Commit: c.commit})
+	if old == nil || old.Leader != c.lead || old.Role != role {
+		if old != nil {
+			n.logger.Info("raft role", "role", role, "leader", c.lead, "term", c.term)
+		}
+		n.moved()
+	}
+}
+
+func (n *Node) moved() {
+	select {
+	case n.statusMoved <- struct{}{}:
+	default:
+	}
+}
+
+func (n *Node) appendLoop() {
+	defer n.guard()
+	for {
+		tasks, ok := n.appendq.take(n.stop)
+		if !ok {
+			return
+		}
+		var messages []*raftpb.Message
+		for _, t := range tasks {
+			if t.message != nil {
+				messages = append(messages, t.message)
+			}
+		}
+		if err := n.appender.process(messages); err != nil {
+			n.fail(err)
+			return
+		}
+		if !n.deliver(messages) {
+			return
+		}
+		for _, t := range tasks {
+			if t.mark == nil {
+				continue
+			}
+			if err := n.appender.mark(t.mark, n.catchUpBytes()); err != nil {
+				n.fail(err)
+				return
+			}
+			n.compacting.Store(false)
+		}
+		if n.appender.sinceMark > n.cfg.CatchUpBytes && n.compacting.CompareAndSwap(false, true) {
+			n.wg.Go(n.compact)
+		}
+	}
+}
+
+// catchUpBytes is how much log stays in memory for others.
+func (n *Node) catchUpBytes() int64 {
+	switch {
+	case n.sending.Load() > 0:
+		return math.MaxInt64
+	case len(n.applier.members.Load().Members) == 1:
+		return 0
+	}
+	return n.cfg.CatchUpBytes
+}
+
+// compact makes the state machine durable, so that the log before it is not
+// needed for a start any more, and asks for the mark.
+func (n *Node) compact() {
+	index, err := n.sm.Flush()
+	if err != nil {
+		n.fail(fmt.Errorf("flush the store: %w", err))
+		return
+	}
+	term, err := n.storage.Term(index)
+	if err != nil {
+		n.compacting.Store(false) // a received snapshot went past it
+		return
+	}
+	n.appendq.push(appendTask{mark: &raftpb.Snapshot{Metadata: &raftpb.SnapshotMetadata{
+		Index: new(index), Term: new(term), ConfState: n.applier.confStateAt(index)}}})
+}
+
+// deliver hands out the responses that the storage steps owed.
+func (n *Node) deliver(messages []*raftpb.Message) bool {
+	var local, remote []*raftpb.Message
+	for _, m := range messages {
+		for _, r := range m.GetResponses() {
+			if r.GetTo() == n.cfg.ID {
+				local = append(local, r)
+			} else {
+				remote = append(remote, r)
+			}
+		}
+	}
+	n.peers.Send(remote)
+	if len(local) == 0 {
+		return true
+	}
+	select {
+	case n.local <- local:
+		return true
+	case <-n.stop:
+		return false
+	}
+}
+
+func (n *Node) applyLoop() {
+	defer n.guard()
+	for {
+		tasks, ok := n.applyq.take(n.stop)
+		if !ok {
+			return
+		}
+		var messages []*raftpb.Message
+		flush := func() bool {
+			if err := n.applier.process(messages); err != nil {
+				n.fail(err)
+				return false
+			}
+			ok := n.deliver(messages)
+			messages = messages[:0]
+			return ok
+		}
+		for _, t := range tasks {
+			if t.install == nil {
+				messages = append(messages, t.message)
+				continue
+			}
+			if !flush() {
+				return
+			}
+			t.done <- n.installNow(t.install)
+		}
+		if !flush() {
+			return
+		}
+	}
+}
+
+// onLoopConfChange runs on the apply goroutine; the RawNode is the loop's.
+func (n *Node) onLoopConfChange(cc *raftpb.ConfChange) error {
+	return n.onLoop(context.Background(), func() { n.core.applyConfChange(cc) })
+}
+
+// onLoop runs f on the loop and waits for it.
+func (n *Node) onLoop(ctx context.Context, f func()) error {
+	done := make(chan struct{})
+	select {
+	case n.calls <- func() { f(); close(done) }:
+	case <-n.stop:
+		return errStopping
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	select {
+	case <-done:
+		return nil
+	case <-n.stop:
+		return errStopping
+	}
+}
+
+// membershipChanged is called with the member records after each change.
+func (n *Node) membershipChanged(m *membership) {
+	if m.isRemoved(n.cfg.ID) {
+		n.fail(ErrRemoved)
+		return
+	}
+	n.peers.reconcile(m)
+	n.moved()
+}
+
+// Propose hands data to the log as one entry. It blocks while enough of this
+// node's entries are under way, and returns once the log has taken it or
+// refused it. done is called exactly once, perhaps before Propose returns,
+// with the state machine's result or an *Error; it must not block.
+func (n *Node) Propose(ctx context.Context, data []byte, done func(result any, err error)) {
+	if n.storageLow.Load() {
+		done(nil, errorf(CodeStorageLow, "less than %d MiB are free on the disk: this node takes no more messages", n.cfg.MinFreeBytes>>20))
+		return
+	}
+	if skew := n.clockSkew.Load(); skew != 0 {
+		done(nil, errorf(CodeClockSkew, "this node's clock is off by %.1f s against the leader's", float64(skew)/1e9))
+		return
+	}
+	n.enqueue(ctx, &proposal{kind: kindApplication, payload: data, done: done})
+}
+
+func (n *Node) enqueue(ctx context.Context, p *proposal) {
+	select {
+	case n.proposals <- p:
+	case <-ctx.Done():
+		p.done(nil, errOverload)
+	case <-n.stop:
+		p.done(nil, errStopping)
+	}
+}
+
+// ReadIndex returns nil when everything that was committed anywhere before
+// the call is applied here: a read of the state machine is linearizable then.
+// Concurrent calls share one round of messages.
+func (n *Node) ReadIndex(ctx context.Context) error {
+	result := make(chan error, 1)
+	select {
+	case n.readers <- func(err error) { result <- err }:
+	case <-ctx.Done():
+		return errNoLeader
+	case <-n.stop:
+		return errStopping
+	}
+	select {
+	case err := <-result:
+		return err
+	case <-ctx.Done():
+		return errorf(CodeNoLeader, "no leader confirmed the read in time")
+	case <-n.stop:
+		return errStopping
+	}
+}
+
+// Status never blocks.
+func (n *Node) Status() Status {
+	s := *n.status.Load()
+	s.Applied = n.applied.Load()
+	s.Commit = max(s.Commit, s.Applied)
+	if n.applier.members.Load().isLearner(n.cfg.ID) {
+		s.Role = "learner"
+	}
+	return s
+}
+
+// Name is this member's name.
+func (n *Node) Name() string { return n.cfg.Name }
+
+// StorageLow reports that the free disk space is below the reserve.
+func (n *Node) StorageLow() bool { return n.storageLow.Load() }
+
+// Failed is closed when the node stopped by itself; Err then says why.
+func (n *Node) Failed() <-chan struct{} { return n.failed }
+
+// Err is ErrRemoved, a failure, or nil while the node lives.
+func (n *Node) Err() error {
+	select {
+	case <-n.failed:
+		return n.err
+	default:
+		return nil
+	}
+}
+
+// fail stops the node for good: nothing is written, acknowledged or voted
+// after a failed write.
+func (n *Node) fail(err error) {
+	n.failing.Do(func() {
+		n.err = err
+		if errors.Is(err, ErrRemoved) {
+			n.logger.Info("removed from the cluster, stopping")
+		} else {
+			n.logger.Error("node stopped", "error", err)
+		}
+		close(n.failed)
+		n.end()
+	})
+}
+
+func (n *Node) end() { n.ending.Do(func() { close(n.stop) }) }
+
+// Close hands the leadership over if this node has it, stops every goroutine
+// and waits for them. ctx bounds the handing over. Calling it twice is fine.
+func (n *Node) Close(ctx context.Context) error {
+	n.closing.Do(func() {
+		if n.Err() == nil {
+			n.handOver(ctx)
+		}
+		n.end()
+		n.wg.Wait()
+		n.peers.close()
+		n.core.stop()
+		n.closeErr = n.releaseResources()
+	})
+	return n.closeErr
+}
+
+// releaseResources lets go of the log and the directory.
+func (n *Node) releaseResources() error {
+	var err error
+	if n.appender != nil {
+		err = n.appender.disk.Close()
+	}
+	if n.lock != nil {
+		err = errors.Join(err, n.lock.Close())
+	}
+	return err
+}
