@@ -251,6 +251,28 @@ func (n *Node) remove(ctx context.Context, id uint64) error {
 		return errorf(CodeMemberNotFound, "no member has the id %d", id)
 	}
 	if m.isVoter(id) {
+		if err := n.quorumWithout(ctx, m, id); err != nil {
+			return err
+		}
+	}
+	if id == n.cfg.ID {
+		// A leader that removes itself would leave an election behind.
+		if err := n.transferAway(ctx); err != nil {
+			return err
+		}
+		_, err := n.call(ctx, callRequest{Op: opRemove, ID: id})
+		return err
+	}
+	return n.proposeChange(ctx, raftpb.ConfChangeRemoveNode, id, confContext{})
+}
+
+// quorumWithout returns nil if enough of the other voters answer. A leader
+// that was just elected has not heard of anybody yet, so one that finds too
+// few looks again for up to an election timeout.
+func (n *Node) quorumWithout(ctx context.Context, m *membership, id uint64) error {
+	tick, stop := n.cfg.Clock.Tick(n.cfg.TickInterval)
+	defer stop()
+	for attempt := 0; ; attempt++ {
 		status, err := n.leaderProgress(ctx)
 		if err != nil {
 			return err
@@ -264,19 +286,20 @@ func (n *Node) remove(ctx context.Context, id uint64) error {
 				}
 			}
 		}
-		if voters == 0 || active < voters/2+1 {
+		switch {
+		case voters > 0 && active >= voters/2+1:
+			return nil
+		case voters == 0 || attempt == n.cfg.ElectionTicks:
 			return errorf(CodeQuorumAtRisk, "without member %d only %d of %d voters would answer: bring the others back first", id, active, voters)
 		}
-	}
-	if id == n.cfg.ID {
-		// A leader that removes itself would leave an election behind.
-		if err := n.transferAway(ctx); err != nil {
-			return err
+		select {
+		case <-tick:
+		case <-ctx.Done():
+			return errNoLeader
+		case <-n.stop:
+			return errStopping
 		}
-		_, err := n.call(ctx, callRequest{Op: opRemove, ID: id})
-		return err
 	}
-	return n.proposeChange(ctx, raftpb.ConfChangeRemoveNode, id, confContext{})
 }
 
 // proposeChange returns when the change is applied here or rejected. One is

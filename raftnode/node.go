@@ -233,7 +233,7 @@ func (n *Node) recoverState(rec recovered) error {
 		id: n.cfg.ID, self: n.identity.Incarnation, logger: n.logger, sm: n.sm, waiters: n.waiters, applied: &n.applied,
 		confChange: n.onLoopConfChange, changed: n.membershipChanged,
 	}
-	applied, meta := n.sm.Applied()
+	applied, _ := n.sm.Applied()
 	mark := rec.snapshot.GetMetadata().GetIndex()
 	switch {
 	case applied < mark && mark == 1:
@@ -246,7 +246,7 @@ func (n *Node) recoverState(rec recovered) error {
 			return fmt.Errorf("finish installing snapshot %d: %w", mark, err)
 		}
 	}
-	applied, meta = n.sm.Applied()
+	applied, meta := n.sm.Applied()
 	last := max(mark, lastIndex(rec.entries))
 	if applied > last {
 		return &IdentityError{fmt.Sprintf("the store in %s has applied entry %d, but its log ends at %d: the log has lost entries. Remove this member and add it again under a new id, with an empty directory", n.cfg.Dir, applied, last)}

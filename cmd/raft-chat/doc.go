@@ -1,0 +1,32 @@
+// The raft-chat command runs one node of a replicated chat server, and carries
+// the tools that go with it.
+//
+//	raft-chat [serve] [flags]   run a node; the default command
+//	raft-chat bench send        put load on a running cluster
+//	raft-chat version           print the version
+//	raft-chat completion        print a shell completion script
+//
+// # Configuration
+//
+// Every setting of serve has one name, which is its flag (--data-dir), its
+// environment variable (RAFT_CHAT_DATA_DIR) and its key in the YAML file that
+// --config names (data_dir). A flag wins over the environment, that over the
+// file, that over the default. The file may instead, or in addition, hold the
+// cluster mapping of raftogram; see raftogram.go for how its keys translate.
+// Long flags may be written with one dash.
+//
+// # Contract
+//
+// The exit code is 0 for a node that was asked to stop or was removed from the
+// cluster, 2 for a mistake in the command line or the configuration, and 1 for
+// everything else. A mistake is one line on standard error. Logs go to standard
+// error too, as JSON or, with --dev, as text; standard output carries only what
+// was asked for.
+//
+// # Goroutines and ownership
+//
+// main turns the first SIGINT or SIGTERM into the end of a context and leaves
+// the second to the operating system, which ends the process at once. run does
+// everything else with what it is given, so a test can call it. serve owns the
+// server it opens and closes it before it returns.
+package main

@@ -1,0 +1,11 @@
+// Package server is the program as a struct: it wires the consensus node, the
+// store, the chat service and the HTTP front into one node, and owns the order
+// in which they start and stop. The command and the tests start it alike.
+//
+// Start: data directory and log first, then the store, then the listeners; a
+// node answers requests from Open's return on, also while it has no leader.
+//
+// Stop: the leadership is handed over while requests are still served, then
+// streams are closed and requests drained, then the service, the node and the
+// store are closed, in that order, so that each still has what it stands on.
+package server

@@ -1,0 +1,307 @@
+package server
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"path/filepath"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/raft-chat/raft-chat/chat"
+	"github.com/raft-chat/raft-chat/httpapi"
+	"github.com/raft-chat/raft-chat/raftnode"
+)
+
+// Server is one running node. All methods may be called concurrently.
+type Server struct {
+	config Config
+	logger *slog.Logger
+
+	node    *raftnode.Node
+	store   *chat.Store
+	service *chat.Service
+	api     *httpapi.Server
+
+	url       string
+	listeners []*http.Server
+	serving   sync.WaitGroup
+
+	closing  sync.Once
+	closeErr error
+}
+
+// Open starts a node. It returns when the API listens; the node may not have
+// a leader yet. With Join, a first start waits until a member of the cluster
+// has answered, or ctx ends. The configuration is validated first.
+func Open(ctx context.Context, c Config) (_ *Server, err error) {
+	s := &Server{logger: c.Logger}
+	defer func() {
+		if err != nil {
+			_ = s.Close(ctx) // the first error is the one to tell
+		}
+	}()
+	if err := c.Validate(); err != nil {
+		return nil, err
+	}
+	s.config, s.logger = c, c.Logger
+	peer, api, health, err := listen(&c)
+	if err != nil {
+		return nil, err
+	}
+	// The API's sockets are ours until they are served, the peers' is the node's.
+	defer func() {
+		if err != nil {
+			closeAll(api, health)
+		}
+	}()
+	s.url = cmp.Or(c.AdvertiseClient, "http://"+reachableAddr(api.Addr()))
+	if err := s.openNode(ctx, peer); err != nil {
+		return nil, err
+	}
+	registry := prometheus.NewRegistry()
+	registerMetrics(registry, s)
+	s.service = chat.NewService(s.node, s.store, chat.ServiceOptions{
+		MaxMessage: c.MaxMessageBytes, RequestTimeout: c.RequestTimeout,
+	})
+	s.api = httpapi.New(httpapi.Options{
+		Chat: s.service, Cluster: cluster{s.node}, Logger: c.Logger, NodeName: c.Name, Registry: registry,
+		MaxBody: c.MaxBodyBytes, AllowedOrigins: c.AllowedOrigins, RequestTimeout: c.RequestTimeout,
+		PingInterval: c.PingInterval, PongTimeout: c.PongTimeout, WriteTimeout: c.WriteTimeout,
+	})
+	s.serve(api, s.api)
+	if health != nil {
+		s.serve(health, s.api.HealthHandler())
+	}
+	return s, nil
+}
+
+func (s *Server) openNode(ctx context.Context, peer net.Listener) error {
+	c := s.config
+	list := make([]raftnode.Peer, len(c.Cluster))
+	grpcAddr := c.AdvertiseGRPC
+	for i, p := range c.Cluster {
+		list[i] = raftnode.Peer{ID: p.ID, URL: p.URL}
+		if p.ID == c.ID {
+			grpcAddr = cmp.Or(grpcAddr, p.GRPCAddr)
+		}
+	}
+	node, err := raftnode.Open(ctx, raftnode.Config{
+		ID: c.ID, Cluster: list, Join: c.Join, Dir: c.DataDir, Listener: peer, Logger: c.Logger,
+		Attributes:   raftnode.Attributes{Name: c.Name, ClientURL: s.url, GRPCAddr: grpcAddr},
+		TickInterval: c.TickInterval, ElectionTicks: c.ElectionTicks, MinFreeBytes: c.MinFreeBytes,
+		Reachable: c.Reachable,
+		StateMachine: func() (raftnode.StateMachine, error) {
+			var err error
+			s.store, err = chat.OpenStore(filepath.Join(c.DataDir, "store"), chat.StoreOptions{Logger: c.Logger})
+			return s.store, err
+		},
+	})
+	s.node = node
+	return err
+}
+
+// listen opens the sockets that the configuration names.
+func listen(c *Config) (peer, api, health net.Listener, err error) {
+	open := func(given net.Listener, addr, what string) net.Listener {
+		if given != nil || addr == "" || err != nil {
+			return given
+		}
+		l, lerr := net.Listen("tcp", addr)
+		if lerr != nil {
+			err = fmt.Errorf("listen for %s on %s: %w", what, addr, lerr)
+			return nil
+		}
+		return l
+	}
+	peer = open(c.PeerListener, c.ListenPeer, "peers")
+	api = open(c.APIListener, c.Listen, "clients")
+	health = open(nil, c.ListenHealth, "health checks")
+	if err != nil {
+		closeAll(peer, api, health)
+	}
+	return peer, api, health, err
+}
+
+func closeAll(listeners ...net.Listener) {
+	for _, l := range listeners {
+		if l != nil {
+			_ = l.Close() // nothing was accepted yet
+		}
+	}
+}
+
+// reachableAddr names the wildcard address by one that a client can use.
+func reachableAddr(a net.Addr) string {
+	host, port, err := net.SplitHostPort(a.String())
+	if err != nil {
+		return a.String()
+	}
+	if ip := net.ParseIP(host); ip != nil && ip.IsUnspecified() {
+		host = "127.0.0.1"
+	}
+	return net.JoinHostPort(host, port)
+}
+
+func (s *Server) serve(l net.Listener, h http.Handler) {
+	hs := &http.Server{Handler: h, ErrorLog: slog.NewLogLogger(s.logger.Handler(), slog.LevelDebug)}
+	httpapi.ConfigureServer(hs)
+	s.listeners = append(s.listeners, hs)
+	s.serving.Go(func() {
+		if err := hs.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+			s.logger.Error("listener ended", "address", l.Addr().String(), "error", err)
+		}
+	})
+}
+
+// URL is where clients reach the API.
+func (s *Server) URL() string { return s.url }
+
+// Done is closed when the node stopped by itself: it was removed from the
+// cluster or could not go on. Close has still to be called.
+func (s *Server) Done() <-chan struct{} { return s.node.Failed() }
+
+// Err says why the node stopped by itself: nil while it lives and when it was
+// removed from the cluster.
+func (s *Server) Err() error {
+	if err := s.node.Err(); !errors.Is(err, raftnode.ErrRemoved) {
+		return err
+	}
+	return nil
+}
+
+// Members is how many members the cluster has, as this node knows it.
+func (s *Server) Members() int { return len(s.node.Members()) }
+
+// Node and Store give tests what lies below the API.
+func (s *Server) Node() *raftnode.Node { return s.node }
+
+// Store is the replicated state of this node.
+func (s *Server) Store() *chat.Store { return s.store }
+
+// Close stops the node in good order; ctx bounds handing over and draining,
+// not the writes to disk. Calling it twice is fine.
+func (s *Server) Close(ctx context.Context) error {
+	s.closing.Do(func() { s.closeErr = s.close(ctx) })
+	return s.closeErr
+}
+
+func (s *Server) close(ctx context.Context) error {
+	var errs []error
+	if s.node != nil && s.node.Err() == nil {
+		s.node.HandOver(ctx)
+	}
+	if s.api != nil {
+		s.api.Shutdown()
+	}
+	for _, hs := range s.listeners {
+		if err := hs.Shutdown(ctx); err != nil {
+			errs = append(errs, fmt.Errorf("drain requests: %w", err), hs.Close())
+		}
+	}
+	s.serving.Wait()
+	if s.service != nil {
+		s.service.Close()
+	}
+	if s.node != nil {
+		errs = append(errs, s.node.Close(ctx))
+	}
+	if s.store != nil {
+		// What is in memory only would have to be replayed from the log.
+		if s.node != nil && s.node.Err() == nil {
+			_, err := s.store.Flush()
+			errs = append(errs, err)
+		}
+		errs = append(errs, s.store.Close())
+	}
+	return errors.Join(errs...)
+}
+
+// cluster shows the node to the HTTP front.
+type cluster struct{ node *raftnode.Node }
+
+func (c cluster) Status() httpapi.Status {
+	s := c.node.Status()
+	out := httpapi.Status{NodeID: s.ID, Role: s.Role, LeaderID: s.Leader, Term: s.Term, Commit: s.Commit, Applied: s.Applied}
+	out.Name = c.node.Name()
+	for _, m := range c.node.Members() {
+		if m.ID == s.Leader {
+			out.LeaderName = cmp.Or(m.Name, fmt.Sprint(m.ID))
+			out.LeaderPeerAddr = strings.TrimPrefix(strings.TrimPrefix(m.PeerURL, "http://"), "https://")
+			out.LeaderGRPCAddr, out.LeaderClientURL = m.GRPCAddr, m.ClientURL
+		}
+	}
+	return out
+}
+
+func (c cluster) Members(ctx context.Context) ([]httpapi.Member, error) {
+	list := c.node.MemberStatus(ctx)
+	out := make([]httpapi.Member, len(list))
+	for i, m := range list {
+		out[i] = httpapi.Member{ID: m.ID, Name: m.Name, PeerURL: m.PeerURL, ClientURL: m.ClientURL, GRPCAddr: m.GRPCAddr,
+			Role: m.Role, Match: m.Match, Lag: m.Lag, Active: m.Active}
+	}
+	return out, nil
+}
+
+func (c cluster) AddMember(ctx context.Context, id uint64, peerURL string, learner bool) error {
+	return c.node.AddMember(ctx, id, peerURL, learner)
+}
+func (c cluster) PromoteMember(ctx context.Context, id uint64) error { return c.node.Promote(ctx, id) }
+func (c cluster) RemoveMember(ctx context.Context, id uint64) error {
+	return c.node.RemoveMember(ctx, id)
+}
+func (c cluster) TransferLeadership(ctx context.Context, to uint64) error {
+	return c.node.TransferLeadership(ctx, to)
+}
+func (c cluster) Sync(ctx context.Context) error { return c.node.ReadIndex(ctx) }
+
+// readyLag is how far behind the log a node may be and still count as ready.
+const readyLag = 1000
+
+func (c cluster) Ready(context.Context) error {
+	switch s := c.node.Status(); {
+	case c.node.Err() != nil:
+		return fmt.Errorf("node: %w", c.node.Err())
+	case s.Leader == 0:
+		return errors.New("leader: none is known")
+	case s.Commit > s.Applied+readyLag:
+		return fmt.Errorf("apply: %d entries behind", s.Commit-s.Applied)
+	case c.node.StorageLow():
+		return errors.New("storage: the disk is nearly full")
+	}
+	return nil
+}
+
+// registerMetrics shows the node's state to Prometheus.
+func registerMetrics(r *prometheus.Registry, s *Server) {
+	gauge := func(name, help string, f func() float64) {
+		r.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Namespace: "raft_chat", Name: name, Help: help}, f))
+	}
+	status := func(f func(raftnode.Status) float64) func() float64 {
+		return func() float64 { return f(s.node.Status()) }
+	}
+	started := time.Now()
+	gauge("uptime_seconds", "Seconds since this process opened the node.", func() float64 { return time.Since(started).Seconds() })
+	gauge("raft_term", "Current raft term.", status(func(s raftnode.Status) float64 { return float64(s.Term) }))
+	gauge("raft_commit_index", "Highest log index known to be committed.", status(func(s raftnode.Status) float64 { return float64(s.Commit) }))
+	gauge("raft_applied_index", "Highest log index applied to the store.", status(func(s raftnode.Status) float64 { return float64(s.Applied) }))
+	gauge("raft_has_leader", "1 if a leader is known.", status(func(s raftnode.Status) float64 { return oneIf(s.Leader != 0) }))
+	gauge("raft_is_leader", "1 if this node leads.", status(func(s raftnode.Status) float64 { return oneIf(s.Role == "leader") }))
+	gauge("members", "Members of the cluster.", func() float64 { return float64(s.Members()) })
+	gauge("storage_low", "1 if free disk space is below the reserve.", func() float64 { return oneIf(s.node.StorageLow()) })
+}
+
+func oneIf(b bool) float64 {
+	if b {
+		return 1
+	}
+	return 0
+}
