@@ -1,0 +1,328 @@
+package chat
+
+import (
+	"bytes"
+	"encoding/binary"
+	"fmt"
+	"iter"
+	"strings"
+
+	"github.com/cespare/xxhash/v2"
+	"github.com/cockroachdb/pebble/v2"
+)
+
+// commandResult is the answer to one command. Apply gives one []commandResult
+// for an entry, in the order of its commands.
+type commandResult struct {
+	// code says why the command was rejected; "" if it was not. A rejection
+	// changes nothing.
+	code Code
+	// message was appended or, if repeated, was there before.
+	message  *Message
+	repeated bool
+	// room and created answer a creation.
+	room    *RoomInfo
+	created bool
+	// seq is the message that holds the client message id, for
+	// CodeClientMessageIDConflict.
+	seq uint64
+}
+
+// Kinds of effects in the rolling hash.
+const (
+	effectMessage = 1
+	effectRoom    = 2
+)
+
+// applier is the deterministic core: it turns log entries into one batch of
+// writes. It reads the store but never writes it, knows no clock, and is used
+// by one goroutine at a time.
+type applier struct {
+	db       *pebble.DB
+	batch    *pebble.Batch
+	now      counters // after what the running Apply decided so far
+	rooms    *roomCache
+	touched  []*room                  // rooms the running Apply posted to, in order
+	messages []*Message               // messages it appended, in ID order
+	priors   map[dedupKey]dedupRecord // client message ids it stored
+	bySeq    map[messageKey]*Message  // messages with such an id, for repeats
+	ids      *pebble.Iterator         // over stored client message ids, nil until needed
+	entry    entry
+	slab     []Message // messages of the entry, allocated together
+	runs     []run
+	hash     xxhash.Digest
+	key      []byte
+	scratch  []byte
+	postedUS int64 // PostedAt of everything in the entry
+}
+
+type dedupKey struct {
+	room     uint64
+	clientID string
+}
+
+type messageKey struct{ room, seq uint64 }
+
+func newApplier(db *pebble.DB, now counters) *applier {
+	return &applier{
+		db: db, now: now,
+		rooms:  newRoomCache(maxCachedRooms),
+		priors: make(map[dedupKey]dedupRecord),
+		bySeq:  make(map[messageKey]*Message),
+	}
+}
+
+// run decides all entries into a.batch. After an error the caller must abandon
+// the batch and call rollback.
+func (a *applier) run(entries iter.Seq2[uint64, []byte], last uint64) (results []any, err error) {
+	for index, data := range entries {
+		if index <= a.now.applied || index > last {
+			return nil, fmt.Errorf("entry %d is out of order: after %d, up to %d", index, a.now.applied, last)
+		}
+		res, err := a.applyEntry(index, data)
+		if err != nil {
+			return nil, fmt.Errorf("entry %d: %w", index, err)
+		}
+		a.now.applied = index
+		results = append(results, res)
+	}
+	if last < a.now.applied {
+		return nil, fmt.Errorf("last index %d is behind the applied index %d", last, a.now.applied)
+	}
+	a.now.applied = last
+	for _, rm := range a.touched {
+		op := a.batch.SetDeferred(idKeyLen, roomStateLen)
+		appendRoomStateKey(op.Key[:0], rm.number)
+		rm.roomState.put(op.Value)
+		if err := op.Finish(); err != nil {
+			return nil, err
+		}
+	}
+	return results, a.batch.Set(countersKey(), a.now.append(nil), nil)
+}
+
+// finish forgets what was only needed until the batch was committed.
+func (a *applier) finish() {
+	for _, rm := range a.touched {
+		rm.touched = false
+	}
+	clear(a.touched)
+	clear(a.messages)
+	a.touched, a.messages = a.touched[:0], a.messages[:0]
+	clear(a.priors)
+	clear(a.bySeq)
+	clear(a.entry.commands)
+	a.slab = nil
+	a.rooms.trim()
+	a.batch = nil
+	if a.ids != nil {
+		// A failed read was reported when it happened.
+		_ = a.ids.Close()
+		a.ids = nil
+	}
+}
+
+// rollback returns to the committed state.
+func (a *applier) rollback(committed counters) {
+	a.finish()
+	a.rooms.clear()
+	a.now = committed
+}
+
+func (a *applier) applyEntry(index uint64, data []byte) ([]commandResult, error) {
+	if err := a.entry.reset(data); err != nil {
+		return nil, err
+	}
+	commands := a.entry.commands
+	a.postedUS = max(a.now.postedAtUS, a.entry.timeUS)
+	a.slab = make([]Message, 0, len(commands))
+	a.runs = a.runs[:0]
+	first := a.now.id + 1
+
+	// The rolling hash is taken entry by entry, so that it does not depend on
+	// how entries are grouped into calls.
+	a.hash.Reset()
+	var head [16]byte
+	binary.BigEndian.PutUint64(head[:], a.now.hash)
+	binary.BigEndian.PutUint64(head[8:], index)
+	a.hash.Write(head[:])
+
+	results := make([]commandResult, len(commands))
+	for i := range commands {
+		var err error
+		switch c := &commands[i]; c.kind {
+		case kindPost:
+			results[i], err = a.post(&c.post)
+		case kindCreateRoom:
+			results[i], err = a.createRoom(&c.createRoom, index, len(commands) == 1)
+		default:
+			err = badEntry("command kind %d", c.kind)
+		}
+		if err != nil {
+			return nil, err
+		}
+	}
+	if len(a.runs) > 0 {
+		a.scratch = appendRuns(a.scratch[:0], a.runs)
+		a.key = appendIDKey(a.key[:0], first)
+		if err := a.batch.Set(a.key, a.scratch, nil); err != nil {
+			return nil, err
+		}
+	}
+	a.now.hash = a.hash.Sum64()
+	return results, nil
+}
+
+// guard runs a pure decision and survives a panic of it: the same command would
+// panic on every replica and again at every start. The decision then stays at
+// what the caller preset, a rejection.
+func (a *applier) guard(decide func()) {
+	defer func() { _ = recover() }()
+	decide()
+}
+
+// room finds a room; nil if there is none.
+func (a *applier) room(name string) (*room, error) {
+	if rm := a.rooms.get(name); rm != nil {
+		return rm, nil
+	}
+	rec, st, ok, err := readRoom(a.db, name)
+	if err != nil || !ok {
+		return nil, err
+	}
+	// name is a part of the entry's strings, which the cache must not keep.
+	rm := &room{name: strings.Clone(name), roomRecord: rec, roomState: st}
+	a.rooms.add(rm)
+	return rm, nil
+}
+
+// prior finds the message that holds a client message id in rm; seq 0 if there
+// is none.
+func (a *applier) prior(rm *room, clientID string) (dedupRecord, error) {
+	if rm.last == 0 {
+		return dedupRecord{}, nil
+	}
+	if len(a.priors) > 0 {
+		if r, ok := a.priors[dedupKey{rm.number, clientID}]; ok {
+			return r, nil
+		}
+	}
+	// Nearly every id is new, and only an iterator may use the filters of the
+	// last level, where nearly everything is: one serves the whole Apply, since
+	// what that itself stores is in priors.
+	if a.ids == nil {
+		it, err := a.db.NewIter(&pebble.IterOptions{
+			LowerBound: []byte{prefixDedup}, UpperBound: []byte{prefixDedup + 1},
+			UseL6Filters: true,
+		})
+		if err != nil {
+			return dedupRecord{}, err
+		}
+		a.ids = it
+	}
+	// With the default comparer the prefix of a key is all of it.
+	a.key = appendDedupKey(a.key[:0], rm.number, clientID)
+	if !a.ids.SeekPrefixGE(a.key) {
+		return dedupRecord{}, a.ids.Error()
+	}
+	if !bytes.Equal(a.ids.Key(), a.key) {
+		return dedupRecord{}, nil
+	}
+	value, err := a.ids.ValueAndErr()
+	if err != nil {
+		return dedupRecord{}, err
+	}
+	r, err := decodeDedup(value)
+	// The key of a message that is no longer stored counts as absent.
+	if err == nil && r.seq < rm.first {
+		return dedupRecord{}, nil
+	}
+	return r, err
+}
+
+// stored gives a message that is in the store or in the running Apply.
+func (a *applier) stored(rm *room, seq uint64) (*Message, error) {
+	if m := a.bySeq[messageKey{rm.number, seq}]; m != nil {
+		return m, nil
+	}
+	m, err := readMessage(a.db, rm.number, rm.name, seq)
+	if err == nil && m == nil {
+		return nil, badRecord("client message id of an absent message")
+	}
+	return m, err
+}
+
+func (a *applier) makeRoom(name, display string) *room {
+	rm := &room{name: strings.Clone(name), roomRecord: roomRecord{
+		number: a.now.nextRoom, createdUS: a.postedUS, display: strings.Clone(display),
+	}}
+	a.now.nextRoom++
+	a.rooms.add(rm)
+
+	// Set copies, and fails only for a batch that is closed or overfull, which
+	// the commit reports as well.
+	a.key = appendRoomKey(a.key[:0], name)
+	a.scratch = rm.roomRecord.append(a.scratch[:0])
+	_ = a.batch.Set(a.key, a.scratch, nil)
+	a.effect(effectRoom, a.key, a.scratch)
+	a.key = appendRoomNameKey(a.key[:0], rm.number)
+	a.scratch = append(append(a.scratch[:0], formatRoomName), name...)
+	_ = a.batch.Set(a.key, a.scratch, nil)
+	return rm
+}
+
+// appendMessage stores c as the next message of rm.
+func (a *applier) appendMessage(rm *room, c *postCommand, hash authorHash) *Message {
+	a.now.id++
+	a.now.postedAtUS = a.postedUS
+	id, prev := a.now.id, rm.lastID
+	rm.last++
+	rm.messages++
+	if rm.first == 0 {
+		rm.first = rm.last
+	}
+	rm.lastID, rm.lastPostedUS = id, a.postedUS
+	if !rm.touched {
+		rm.touched = true
+		a.touched = append(a.touched, rm)
+	}
+
+	op := a.batch.SetDeferred(messageKeyLen, messageRecordLen(id, a.postedUS, c.user, c.clientID, c.payload))
+	appendMessageKey(op.Key[:0], rm.number, rm.last)
+	putMessageRecord(op.Value, id, a.postedUS, c.user, c.clientID, c.payload)
+	a.effect(effectMessage, op.Key, op.Value)
+	_ = op.Finish()
+
+	if n := len(a.runs); n > 0 && a.runs[n-1].room == rm.number {
+		a.runs[n-1].count++ // the entry has nothing between this message and the one before
+	} else {
+		a.runs = append(a.runs, run{room: rm.number, seq: rm.last, count: 1})
+	}
+
+	a.slab = a.slab[:len(a.slab)+1]
+	m := &a.slab[len(a.slab)-1]
+	m.Room, m.Seq, m.ID, m.User = rm.name, rm.last, id, c.user
+	m.Payload, m.PostedAt, m.ClientMessageID, m.prev = c.payload, timeOf(a.postedUS), c.clientID, prev
+	a.messages = append(a.messages, m)
+
+	if c.clientID != "" {
+		rec := dedupRecord{seq: rm.last, hash: hash}
+		op := a.batch.SetDeferred(idKeyLen+len(c.clientID), dedupLen)
+		appendDedupKey(op.Key[:0], rm.number, c.clientID)
+		rec.put(op.Value)
+		_ = op.Finish()
+		a.priors[dedupKey{rm.number, c.clientID}] = rec
+		a.bySeq[messageKey{rm.number, rm.last}] = m
+	}
+	return m
+}
+
+// effect adds something that was stored to the rolling hash of the entry.
+func (a *applier) effect(kind byte, key, value []byte) {
+	var head [9]byte
+	head[0] = kind
+	binary.BigEndian.PutUint64(head[1:], uint64(len(key))<<32|uint64(len(value)))
+	a.hash.Write(head[:])
+	a.hash.Write(key)
+	a.hash.Write(value)
+}

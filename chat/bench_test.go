@@ -1,0 +1,81 @@
+package chat
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/cockroachdb/pebble/v2"
+)
+
+// BenchmarkApply measures a message of an entry of 256, by whether it carries a
+// client message id.
+func BenchmarkApply(b *testing.B) {
+	for _, withID := range []bool{false, true} {
+		b.Run(fmt.Sprintf("clientID=%v", withID), func(b *testing.B) {
+			s := openTestStore(b, nil, b.TempDir())
+			payload := strings.Repeat("x", 100)
+			n := 0
+			entry := func() []byte {
+				commands := make([][]byte, 256)
+				for i := range commands {
+					id := ""
+					if withID {
+						id = fmt.Sprintf("%016x-%d", uint64(n)*0x9e3779b97f4a7c15, n)
+					}
+					commands[i] = post(fmt.Sprintf("room-%d", n%20), "user", payload, id)
+					n++
+				}
+				return encodeEntry(int64(n), commands...)
+			}
+			b.ReportAllocs()
+			for i := 0; i < b.N; i += 256 {
+				b.StopTimer()
+				e := entry()
+				b.StartTimer()
+				apply(b, s, e)
+			}
+		})
+	}
+}
+
+// BenchmarkFirehose measures a message of a stream of all rooms, read from the
+// recent messages and from the store.
+func BenchmarkFirehose(b *testing.B) {
+	s := memStore(b)
+	const stored = 256 * 256
+	for i := 0; i < stored; i += 256 {
+		commands := make([][]byte, 256)
+		for j := range commands {
+			commands[j] = post(fmt.Sprintf("room-%d", j%20), "user", "hello, this is a message", "")
+		}
+		apply(b, s, encodeEntry(int64(i), commands...))
+	}
+	b.Run("recent", func(b *testing.B) {
+		head := s.head()
+		for i := 0; i < b.N; {
+			page, ok := s.recent.after(head-2048, head, maxStreamMessages, maxStreamBytes)
+			if !ok {
+				b.Fatal("not in the recent messages")
+			}
+			i += len(page)
+		}
+	})
+	b.Run("store", func(b *testing.B) {
+		after := uint64(0)
+		for i := 0; i < b.N; {
+			var page []*Message
+			err := s.read(func(r pebble.Reader) (err error) {
+				page, err = scan{maxStreamMessages, maxStreamBytes}.cluster(r, after, stored)
+				return err
+			})
+			if err != nil {
+				b.Fatal(err)
+			}
+			i += len(page)
+			if after += uint64(len(page)); after == stored {
+				after = 0
+			}
+		}
+	})
+}

@@ -1,0 +1,124 @@
+package chat
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+
+	"github.com/cockroachdb/pebble/v2"
+	"github.com/cockroachdb/pebble/v2/bloom"
+	"github.com/cockroachdb/pebble/v2/vfs"
+)
+
+// Sizes of the storage engine. They are what keeps a node small: nearly all of
+// the engine's memory counts as cache.
+const (
+	memTableBytes = 16 << 20
+	// cacheBytes are 32 MiB for blocks on top of the memtables (the current one
+	// and those pacer lets wait for a flush), whose memory the engine takes out
+	// of the cache: without that, filters would be read from disk each time.
+	cacheBytes   = 32<<20 + (1+maxFlushes)*memTableBytes
+	maxOpenFiles = 500
+	bloomBits    = 10
+)
+
+// engineOptions are Pebble's options for a store on fs, which reports to t.
+func engineOptions(fs vfs.FS, t *trouble) *pebble.Options {
+	o := &pebble.Options{
+		FS:                         fs,
+		Logger:                     t,
+		FormatMajorVersion:         pebble.FormatNewest,
+		DisableWAL:                 true, // the Raft log is the log
+		CacheSize:                  cacheBytes,
+		MaxOpenFiles:               maxOpenFiles,
+		MemTableSize:               memTableBytes,
+		L0CompactionThreshold:      4,
+		LBaseMaxBytes:              64 << 20,
+		CompactionConcurrencyRange: func() (int, int) { return 1, 2 },
+		// Pebble's own write stalls are switched off, because they do not end
+		// when a flush fails. pacer stalls instead.
+		MemTableStopWritesThreshold: 1 << 10,
+		L0StopWritesThreshold:       1 << 20,
+		EventListener: &pebble.EventListener{
+			BackgroundError: t.background,
+			DataCorruption: func(i pebble.DataCorruptionInfo) {
+				t.fail(fmt.Errorf("store is damaged: %s: %w", i.Path, i.Details))
+			},
+			DiskSlow: func(i pebble.DiskSlowInfo) {
+				t.log.Warn("disk is slow", "what", i.String())
+			},
+		},
+	}
+	for i := range o.Levels {
+		o.Levels[i].FilterPolicy = bloom.FilterPolicy(bloomBits)
+	}
+	return o
+}
+
+// trouble remembers the first error after which the store must not go on.
+// Pebble ends the process for such errors by default and retries others for
+// ever; here both end in one report to the node, which then stops with its own
+// message, and until it does nothing is written any more (see frozenFS).
+//
+// It is Pebble's Logger, too, since that is where Pebble reports.
+type trouble struct {
+	log    *slog.Logger
+	report func(error)
+	once   sync.Once
+	failed chan struct{} // closed once first is set
+	first  atomic.Pointer[error]
+}
+
+func newTrouble(log *slog.Logger, report func(error)) *trouble {
+	return &trouble{log: log, report: report, failed: make(chan struct{})}
+}
+
+// fail records err if it is the first. Pebble calls it with its locks held, so
+// the report runs on a goroutine of its own.
+func (t *trouble) fail(err error) {
+	t.once.Do(func() {
+		err = fmt.Errorf("store: %w", err)
+		t.first.Store(&err)
+		close(t.failed)
+		t.log.Error("store failed", "error", err)
+		if t.report != nil {
+			go t.report(err)
+		}
+	})
+}
+
+// err is the error recorded, or nil.
+func (t *trouble) err() error {
+	if p := t.first.Load(); p != nil {
+		return *p
+	}
+	return nil
+}
+
+func (t *trouble) background(err error) {
+	if errors.Is(err, pebble.ErrCancelledCompaction) {
+		return // a compaction gave way to another change; nothing is wrong
+	}
+	t.fail(fmt.Errorf("background work: %w", err))
+}
+
+// Infof implements pebble.Logger.
+func (t *trouble) Infof(format string, args ...any) {
+	if t.log.Enabled(context.Background(), slog.LevelDebug) {
+		t.log.Debug(fmt.Sprintf(format, args...))
+	}
+}
+
+// Errorf implements pebble.Logger.
+func (t *trouble) Errorf(format string, args ...any) {
+	t.log.Error(fmt.Sprintf(format, args...))
+}
+
+// Fatalf implements pebble.Logger. Unlike Pebble expects it returns: the node
+// ends itself in good order.
+func (t *trouble) Fatalf(format string, args ...any) {
+	t.fail(fmt.Errorf(format, args...))
+}
