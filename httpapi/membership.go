@@ -1,0 +1,189 @@
+package httpapi
+
+import (
+	"encoding/json"
+	"errors"
+	"log/slog"
+	"net/http"
+	"net/netip"
+	"net/url"
+	"strconv"
+	"strings"
+	"unicode/utf8"
+)
+
+// maxMembershipBody bounds the bodies of membership calls, in bytes.
+const maxMembershipBody = 1 << 10
+
+// getMembers is GET /raft.
+func (s *Server) getMembers(w http.ResponseWriter, r *http.Request) *problem {
+	ctx, cancel := s.reading(r)
+	defer cancel()
+	members, err := s.options.Cluster.Members(ctx)
+	if err != nil {
+		return s.problemOf(err)
+	}
+	if members == nil {
+		members = []Member{}
+	}
+	b, err := json.Marshal(members)
+	if err != nil {
+		return s.problemOf(err)
+	}
+	s.writeJSON(w, append(b, '\n'))
+	return nil
+}
+
+// addMember is POST /raft/{id} with the peer URL as the body.
+func (s *Server) addMember(w http.ResponseWriter, r *http.Request) *problem {
+	id, p := memberID(r)
+	if p != nil {
+		return p
+	}
+	q, p := queryOf(r)
+	if p != nil {
+		return p
+	}
+	if p := checkContentEncoding(r.Header); p != nil {
+		return p
+	}
+	body, p := s.readBody(w, r, nil, maxMembershipBody, codeBodyTooLarge)
+	if p != nil {
+		return p
+	}
+	peerURL, reason := parsePeerURL(strings.TrimSpace(string(body)))
+	if reason != "" {
+		return newProblem(codeMemberURLInvalid, reason)
+	}
+	ctx, cancel := s.reading(r)
+	defer cancel()
+	if err := s.options.Cluster.AddMember(ctx, id, peerURL, q.flag("learner")); err != nil {
+		return s.problemOf(err)
+	}
+	s.options.Logger.Info("member added", slog.Uint64("member", id), slog.String("peer_url", peerURL),
+		slog.Bool("learner", q.flag("learner")))
+	w.WriteHeader(http.StatusNoContent)
+	return nil
+}
+
+// promoteMember is POST /raft/{id}/promote.
+func (s *Server) promoteMember(w http.ResponseWriter, r *http.Request) *problem {
+	id, p := memberID(r)
+	if p != nil {
+		return p
+	}
+	ctx, cancel := s.reading(r)
+	defer cancel()
+	if err := s.options.Cluster.PromoteMember(ctx, id); err != nil {
+		return s.problemOf(err)
+	}
+	s.options.Logger.Info("member promoted", slog.Uint64("member", id))
+	w.WriteHeader(http.StatusNoContent)
+	return nil
+}
+
+// removeMember is DELETE /raft/{id}.
+func (s *Server) removeMember(w http.ResponseWriter, r *http.Request) *problem {
+	id, p := memberID(r)
+	if p != nil {
+		return p
+	}
+	ctx, cancel := s.reading(r)
+	defer cancel()
+	if err := s.options.Cluster.RemoveMember(ctx, id); err != nil {
+		return s.problemOf(err)
+	}
+	s.options.Logger.Info("member removed", slog.Uint64("member", id))
+	w.WriteHeader(http.StatusNoContent)
+	return nil
+}
+
+// transferLeadership is POST /raft/leader with {"ID":2}.
+func (s *Server) transferLeadership(w http.ResponseWriter, r *http.Request) *problem {
+	if p := checkContentEncoding(r.Header); p != nil {
+		return p
+	}
+	body, p := s.readBody(w, r, nil, maxMembershipBody, codeBodyTooLarge)
+	if p != nil {
+		return p
+	}
+	if !utf8.Valid(body) {
+		return newProblem(codeBodyInvalidUTF8, "the body is not valid UTF-8")
+	}
+	var target struct{ ID uint64 }
+	if err := json.Unmarshal(body, &target); err != nil {
+		var kind *json.UnmarshalTypeError
+		if errors.As(err, &kind) && kind.Field == "ID" {
+			return newProblem(codeMemberIDInvalid, "ID is a whole number from 1 on")
+		}
+		return newProblem(codeJSONInvalid, jsonDetail(err))
+	}
+	if target.ID == 0 {
+		return newProblem(codeMemberIDInvalid, `the body names the member that shall lead: {"ID":2}`)
+	}
+	ctx, cancel := s.reading(r)
+	defer cancel()
+	if err := s.options.Cluster.TransferLeadership(ctx, target.ID); err != nil {
+		return s.problemOf(err)
+	}
+	s.options.Logger.Info("leadership transferred", slog.Uint64("member", target.ID))
+	w.WriteHeader(http.StatusNoContent)
+	return nil
+}
+
+// memberID returns the member that the URL names.
+func memberID(r *http.Request) (uint64, *problem) {
+	text, _ := pathParam(r, "id")
+	id, ok := parseUint(text)
+	if !ok || id == 0 {
+		return 0, newProblem(codeMemberIDInvalid, "a member id is a whole number from 1 on")
+	}
+	return id, nil
+}
+
+// parsePeerURL returns text as scheme://host:port, or the reason why it is not a peer URL.
+func parsePeerURL(text string) (peerURL, reason string) {
+	if text == "" {
+		return "", "the body is the member's peer URL, such as http://127.0.0.1:42379"
+	}
+	u, err := url.Parse(text)
+	if err != nil {
+		return "", "the peer URL cannot be read"
+	}
+	switch {
+	case u.Scheme != "http" && u.Scheme != "https":
+		return "", "a peer URL starts with http:// or https://"
+	case u.Opaque != "" || u.User != nil || u.RawQuery != "" || u.ForceQuery || u.Fragment != "" || strings.Contains(text, "#"):
+		return "", "a peer URL has no user, query or fragment"
+	case u.Path != "" && u.Path != "/":
+		return "", "a peer URL has no path"
+	case !validHost(u):
+		return "", "a peer URL names a host"
+	}
+	port, err := strconv.ParseUint(u.Port(), 10, 16)
+	if err != nil || port == 0 {
+		return "", "a peer URL names a port from 1 to 65535"
+	}
+	return u.Scheme + "://" + u.Host, ""
+}
+
+// validHost reports whether u names an IP address or something that can be a DNS name.
+func validHost(u *url.URL) bool {
+	host := u.Hostname()
+	if strings.HasPrefix(u.Host, "[") {
+		// A zone means something on one machine only.
+		address, err := netip.ParseAddr(host)
+		return err == nil && address.Zone() == ""
+	}
+	if host == "" || len(host) > 253 {
+		return false
+	}
+	for i := 0; i < len(host); i++ {
+		c := host[i]
+		letter := c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9'
+		if !letter && c != '-' && c != '.' && c != '_' {
+			return false
+		}
+	}
+	return true
+}

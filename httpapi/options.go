@@ -1,0 +1,128 @@
+package httpapi
+
+import (
+	"context"
+	"log/slog"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/raft-chat/raft-chat/chat"
+)
+
+// Options configure a Server. Chat and Cluster are required; the zero value of every other field stands for its default.
+type Options struct {
+	// Chat answers everything about rooms and messages.
+	Chat *chat.Service
+	// Cluster answers everything about the members and this node's place among them.
+	Cluster Cluster
+	// Logger gets panics, errors without a known code, and membership changes. Default: discard.
+	Logger *slog.Logger
+	// NodeName is sent as X-Raft-Chat-Node. Default: Cluster.Status().Name.
+	NodeName string
+	// Registry is served at /metrics; the server registers its own counters on it, so one registry serves one Server.
+	// Default: a new one.
+	Registry *prometheus.Registry
+
+	// MaxBody bounds a request body in bytes. Default 1 MiB.
+	MaxBody int64
+	// AllowedOrigins are the origins, besides the request's own host, that may open a WebSocket: "https://chat.example"
+	// or a bare "chat.example:8443"; "*" allows every origin. Default: none.
+	AllowedOrigins []string
+	// RequestTimeout bounds reads, membership changes and /readyz?sync. Sends have the service's own deadline. Default 5 s.
+	RequestTimeout time.Duration
+
+	// PingInterval is the time between two pings on a stream. Default 20 s.
+	PingInterval time.Duration
+	// PongTimeout is how long a peer may take to answer a ping before it is dropped. Default 10 s.
+	PongTimeout time.Duration
+	// WriteTimeout is how long one write to a stream may take before the stream is given up. Default 10 s.
+	WriteTimeout time.Duration
+	// CloseGrace is how long a stream given up after WriteTimeout may still take the rest of that write and the close
+	// frame that tells how to resume. Default 30 s.
+	CloseGrace time.Duration
+	// LeaderGrace is how long the node may be without a leader before its streams are closed, so that clients move to
+	// another node. Default 15 s.
+	LeaderGrace time.Duration
+}
+
+// withDefaults returns o with every unset field filled in.
+func (o Options) withDefaults() Options {
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	if o.NodeName == "" {
+		o.NodeName = o.Cluster.Status().Name
+	}
+	if o.Registry == nil {
+		o.Registry = prometheus.NewRegistry()
+	}
+	if o.MaxBody <= 0 {
+		o.MaxBody = 1 << 20
+	}
+	for _, d := range []struct {
+		value    *time.Duration
+		standard time.Duration
+	}{
+		{&o.RequestTimeout, 5 * time.Second},
+		{&o.PingInterval, 20 * time.Second},
+		{&o.PongTimeout, 10 * time.Second},
+		{&o.WriteTimeout, 10 * time.Second},
+		{&o.CloseGrace, 30 * time.Second},
+		{&o.LeaderGrace, 15 * time.Second},
+	} {
+		if *d.value <= 0 {
+			*d.value = d.standard
+		}
+	}
+	return o
+}
+
+// Cluster is what the front needs of consensus. All methods may be called concurrently. Errors carry a stable code
+// through a method ErrorCode() string; problem.go lists the codes and their HTTP statuses.
+type Cluster interface {
+	// Status is this node's present view. It never blocks.
+	Status() Status
+	// Members lists the members in ascending order of ID.
+	Members(ctx context.Context) ([]Member, error)
+	// AddMember returns once the member is in the committed configuration.
+	AddMember(ctx context.Context, id uint64, peerURL string, learner bool) error
+	// PromoteMember makes a caught-up learner a voter.
+	PromoteMember(ctx context.Context, id uint64) error
+	// RemoveMember returns once the removal is committed.
+	RemoveMember(ctx context.Context, id uint64) error
+	// TransferLeadership returns once member to is the leader.
+	TransferLeadership(ctx context.Context, to uint64) error
+	// Ready returns nil, or an error whose text names the failing check.
+	Ready(ctx context.Context) error
+	// Sync waits until this node has applied everything that was committed at the call.
+	Sync(ctx context.Context) error
+}
+
+// Status is a node's view of itself and of its leader. LeaderID 0 means that no leader is known.
+type Status struct {
+	NodeID          uint64
+	Name            string
+	Role            string // leader, follower, candidate or learner
+	LeaderID        uint64
+	LeaderName      string
+	LeaderPeerAddr  string // host:port of the leader's peer listener
+	LeaderGRPCAddr  string // host:port of the leader's gRPC listener
+	LeaderClientURL string
+	Term            uint64
+	Commit          uint64
+	Applied         uint64
+}
+
+// Member is one line of GET /raft; the field names are the JSON names.
+type Member struct {
+	ID        uint64
+	Name      string
+	PeerURL   string
+	ClientURL string
+	GRPCAddr  string
+	Role      string // leader, follower, candidate or learner
+	Match     uint64 // highest log index known to be on the member
+	Lag       uint64 // entries the member is behind the commit index
+	Active    bool   // heard from within the last election timeout
+}

@@ -1,0 +1,114 @@
+package httpapi
+
+import (
+	"errors"
+	"io"
+	"net/http"
+	"net/url"
+	"os"
+	"strconv"
+
+	"github.com/raft-chat/raft-chat/chat"
+)
+
+// keptBody is the largest body buffer that goes back to the pool, in bytes: one huge body must not stay in memory.
+const keptBody = 128 << 10
+
+// postMessage is POST /rooms/{room}.
+func (s *Server) postMessage(w http.ResponseWriter, r *http.Request) *problem {
+	room, p := roomOf(r)
+	if p != nil {
+		return p
+	}
+	buffer := s.bodies.Get().(*[]byte)
+	body, p := s.readBody(w, r, (*buffer)[:0], s.options.MaxBody, codeMessageTooLarge)
+	var message post
+	if p == nil {
+		message, p = decodePost(r.Header, body)
+	}
+	if cap(body) <= keptBody {
+		*buffer = body
+	}
+	s.bodies.Put(buffer)
+	if p != nil {
+		return p
+	}
+	m, deduplicated, err := s.options.Chat.Post(r.Context(), chat.Actor{}, chat.PostRequest{
+		Room: room, User: message.user, Payload: message.payload, ClientMessageID: message.clientMessageID,
+	})
+	if err != nil {
+		return s.problemOf(err)
+	}
+
+	h := w.Header()
+	h["Content-Type"] = s.headers.json
+	h["Cache-Control"] = s.headers.noStore
+	status := http.StatusOK
+	if !deduplicated {
+		status = http.StatusCreated
+	}
+	h["Location"] = []string{messagePath(m.Room, m.Seq)}
+	w.WriteHeader(status)
+	answer := messageJSON(m)
+	// The shared encoding has no line end; the pooled buffer makes the copy that gets one.
+	line := s.bodies.Get().(*[]byte)
+	*line = append(append((*line)[:0], answer...), '\n')
+	_, _ = w.Write(*line)
+	if cap(*line) > keptBody {
+		*line = nil
+	}
+	s.bodies.Put(line)
+	return nil
+}
+
+// messagePath is the URL path of a message.
+func messagePath(room string, seq uint64) string {
+	b := make([]byte, 0, len("/rooms/")+len(room)+21)
+	b = append(b, "/rooms/"...)
+	b = append(b, url.PathEscape(room)...)
+	b = append(b, '/')
+	return string(strconv.AppendUint(b, seq, 10))
+}
+
+// readBody appends the request's body to b, at most limit bytes of it; more is a problem with code tooLarge. It returns
+// the grown buffer in any case.
+func (s *Server) readBody(w http.ResponseWriter, r *http.Request, b []byte, limit int64, tooLarge string) ([]byte, *problem) {
+	if r.ContentLength > limit {
+		// Not one byte of it is wanted, and net/http would read on to keep the connection.
+		w.Header().Set("Connection", "close")
+		return b, newProblem(tooLarge, bodyLimitDetail(limit))
+	}
+	// The declared length is a hint from outside: it may not claim much memory before the bytes are there.
+	if want := int(min(r.ContentLength, keptBody)) + 1; want > cap(b) {
+		b = make([]byte, 0, want)
+	} else if cap(b) == 0 {
+		b = make([]byte, 0, 1024)
+	}
+	for {
+		if len(b) == cap(b) {
+			b = append(b, 0)[:len(b)]
+		}
+		n, err := r.Body.Read(b[len(b):cap(b)])
+		b = b[:len(b)+n]
+		if int64(len(b)) > limit {
+			w.Header().Set("Connection", "close")
+			return b, newProblem(tooLarge, bodyLimitDetail(limit))
+		}
+		switch {
+		case err == nil:
+		case errors.Is(err, io.EOF):
+			return b, nil
+		case errors.Is(err, os.ErrDeadlineExceeded):
+			w.Header().Set("Connection", "close")
+			return b, newProblem(codeBodyUnreadable, "the body did not arrive in time")
+		default:
+			w.Header().Set("Connection", "close")
+			return b, newProblem(codeBodyUnreadable, "the body could not be read")
+		}
+	}
+}
+
+// bodyLimitDetail names the limit that a body broke.
+func bodyLimitDetail(limit int64) string {
+	return "the body is larger than " + strconv.FormatInt(limit, 10) + " bytes"
+}

@@ -1,0 +1,216 @@
+package httpapi
+
+import (
+	"fmt"
+	"net/http"
+	"strings"
+	"testing"
+)
+
+// refusals is what clients get wrong, and the answer to it. Each request is sent as raw bytes, because net/http's
+// client would repair some of them.
+var refusals = []struct {
+	name    string
+	request string // request line without the version
+	header  string // header lines, joined by |
+	body    string
+	status  int
+	code    string
+}{
+	// Room names
+	{"slash in a room name", "GET /rooms/a%2Fb", "", "", 400, "room_name_invalid"},
+	{"slash in a room name, small hex", "POST /rooms/a%2fb", "", `{"Message":"m","User":"u"}`, 400, "room_name_invalid"},
+	{"slash in a short URL", "GET /a%2Fb", "", "", 400, "room_name_invalid"},
+	{"slash in the room of a message", "GET /rooms/a%2Fb/1", "", "", 400, "room_name_invalid"},
+	{"slash in the room of the page", "GET /rooms/a%2Fb", "Accept: text/html", "", 400, "room_name_invalid"},
+	{"comma", "GET /rooms/a,b", "", "", 400, "room_name_invalid"},
+	{"encoded comma", "GET /rooms/a%2Cb", "", "", 400, "room_name_invalid"},
+	{"dot", "GET /rooms/.", "", "", 400, "room_name_invalid"},
+	{"encoded dot", "GET /rooms/%2E", "", "", 400, "room_name_invalid"},
+	{"two dots", "POST /rooms/..", "", `{"Message":"m","User":"u"}`, 400, "room_name_invalid"},
+	{"two encoded dots", "GET /rooms/%2e%2e", "", "", 400, "room_name_invalid"},
+	{"two dots in a short URL", "GET /..", "", "", 400, "room_name_invalid"},
+	{"line feed", "GET /rooms/a%0Ab", "", "", 400, "room_name_invalid"},
+	{"zero byte", "GET /rooms/a%00", "", "", 400, "room_name_invalid"},
+	{"C1 control character", "GET /rooms/%C2%85", "", "", 400, "room_name_invalid"},
+	{"room name is not UTF-8", "GET /rooms/%FF", "", "", 400, "room_name_invalid"},
+	{"cut UTF-8", "GET /rooms/%C3", "", "", 400, "room_name_invalid"},
+	{"encoded surrogate", "GET /rooms/%ED%A0%80", "", "", 400, "room_name_invalid"},
+	{"room name of 129 bytes", "GET /rooms/" + strings.Repeat("x", 129), "", "", 400, "room_name_invalid"},
+	{"room name of 4 KiB", "GET /rooms/" + strings.Repeat("x", 4096), "", "", 400, "room_name_invalid"},
+
+	// Bodies
+	{"no body", "POST /rooms/r", "X-User: u", "", 400, "message_empty"},
+	{"empty message", "POST /rooms/r", "", `{"Message":"","User":"u"}`, 400, "message_empty"},
+	{"no message", "POST /rooms/r", "", `{"User":"u"}`, 400, "message_empty"},
+	{"message null", "POST /rooms/r", "", `{"Message":null,"User":"u"}`, 400, "message_empty"},
+	{"no user", "POST /rooms/r", "", `{"Message":"m"}`, 400, "user_name_invalid"},
+	{"empty user", "POST /rooms/r", "", `{"Message":"m","User":""}`, 400, "user_name_invalid"},
+	{"user with a control character", "POST /rooms/r", "", `{"Message":"m","User":"a\u0007"}`, 400, "user_name_invalid"},
+	{"user of 65 bytes", "POST /rooms/r", "", `{"Message":"m","User":"` + strings.Repeat("x", 65) + `"}`, 400, "user_name_invalid"},
+	{"text without a user", "POST /rooms/r", "", "hello", 400, "user_name_invalid"},
+	{"text by a user that is not UTF-8", "POST /rooms/r", "X-User: \xff", "hello", 400, "user_name_invalid"},
+	{"client message id of 129 bytes", "POST /rooms/r", "", `{"Message":"m","User":"u","ClientMessageID":"` + strings.Repeat("x", 129) + `"}`, 400, "client_message_id_invalid"},
+	{"client message id with a control character", "POST /rooms/r", "", `{"Message":"m","User":"u","ClientMessageID":"\n"}`, 400, "client_message_id_invalid"},
+	{"client message id of text with a tab", "POST /rooms/r", "X-User: u|X-Client-Message-ID: a\tb", "hello", 400, "client_message_id_invalid"},
+	{"cut JSON", "POST /rooms/r", "", `{"Message":"m","User":"u"`, 400, "json_invalid"},
+	{"garbage behind JSON", "POST /rooms/r", "", `{"Message":"m","User":"u"} x`, 400, "json_invalid"},
+	{"second object", "POST /rooms/r", "", `{"Message":"m","User":"u"}{"Message":"m","User":"u"}`, 400, "json_invalid"},
+	{"brace alone", "POST /rooms/r", "", `{`, 400, "json_invalid"},
+	{"trailing comma", "POST /rooms/r", "", `{"Message":"m","User":"u",}`, 400, "json_invalid"},
+	{"single quotes", "POST /rooms/r", "", `{'Message':'m'}`, 400, "json_invalid"},
+	{"message is a number", "POST /rooms/r", "", `{"Message":1,"User":"u"}`, 400, "json_invalid"},
+	{"user is an object", "POST /rooms/r", "", `{"Message":"m","User":{}}`, 400, "json_invalid"},
+	{"raw line feed in a JSON string", "POST /rooms/r", "", "{\"Message\":\"a\nb\",\"User\":\"u\"}", 400, "json_invalid"},
+	{"bad escape", "POST /rooms/r", "", `{"Message":"\x41","User":"u"}`, 400, "json_invalid"},
+	{"array declared as JSON", "POST /rooms/r", "Content-Type: application/json", `["m"]`, 400, "json_invalid"},
+	{"string declared as JSON", "POST /rooms/r", "Content-Type: application/json; charset=utf-8", `"m"`, 400, "json_invalid"},
+	{"nothing declared as JSON", "POST /rooms/r", "Content-Type: application/json", ``, 400, "json_invalid"},
+	{"byte order mark", "POST /rooms/r", "Content-Type: application/json", "\ufeff{}", 400, "json_invalid"},
+	{"nesting without end", "POST /rooms/r", "", `{"a":` + strings.Repeat("[", 20000), 400, "json_invalid"},
+	{"JSON that is not UTF-8", "POST /rooms/r", "", "{\"Message\":\"\xff\",\"User\":\"u\"}", 400, "body_invalid_utf8"},
+	{"unknown key that is not UTF-8", "POST /rooms/r", "", "{\"Message\":\"m\",\"User\":\"u\",\"\xff\":1}", 400, "body_invalid_utf8"},
+	{"lone high surrogate", "POST /rooms/r", "", `{"Message":"\ud800","User":"u"}`, 400, "body_invalid_utf8"},
+	{"lone low surrogate", "POST /rooms/r", "", `{"Message":"x\udc00","User":"u"}`, 400, "body_invalid_utf8"},
+	{"two high surrogates", "POST /rooms/r", "", `{"Message":"\ud83d\ud83d","User":"u"}`, 400, "body_invalid_utf8"},
+	{"text that is not UTF-8", "POST /rooms/r", "X-User: u", "a\xffb", 400, "message_invalid_utf8"},
+	{"message of 64 KiB and a byte", "POST /rooms/r", "X-User: u", strings.Repeat("x", 64<<10+1), 413, "message_too_large"},
+	{"body over the limit", "POST /rooms/r", "X-User: u", strings.Repeat("x", 1<<20+1), 413, "message_too_large"},
+	{"body over the limit, not read", "POST /rooms/r", "Content-Length: 99999999999", "", 413, "message_too_large"},
+	{"gzip", "POST /rooms/r", "Content-Encoding: gzip", `{"Message":"m","User":"u"}`, 415, "content_encoding_unsupported"},
+	{"image", "POST /rooms/r", "Content-Type: image/png|X-User: u", "hello", 415, "media_type_unsupported"},
+	{"multipart form", "POST /rooms/r", "Content-Type: multipart/form-data; boundary=x|X-User: u", "--x--", 415, "media_type_unsupported"},
+	{"unreadable type", "POST /rooms/r", "Content-Type: ;;|X-User: u", "hello", 415, "media_type_unsupported"},
+	{"other charset", "POST /rooms/r", "Content-Type: text/plain; charset=latin1|X-User: u", "hello", 415, "media_type_unsupported"},
+
+	// Queries
+	{"after is a word", "GET /rooms/r?after=x", "", "", 400, "cursor_invalid"},
+	{"after is empty", "GET /rooms/r?after=", "", "", 400, "cursor_invalid"},
+	{"after is negative", "GET /rooms/r?after=-1", "", "", 400, "cursor_invalid"},
+	{"after has a plus", "GET /rooms/r?after=%2B1", "", "", 400, "cursor_invalid"},
+	{"before over 64 bits", "GET /rooms/r?before=18446744073709551616", "", "", 400, "cursor_invalid"},
+	{"before is hexadecimal", "GET /rooms/r?before=0x10", "", "", 400, "cursor_invalid"},
+	{"limit 0", "GET /rooms/r?limit=0", "", "", 400, "limit_invalid"},
+	{"limit 1001", "GET /rooms/r?limit=1001", "", "", 400, "limit_invalid"},
+	{"limit is a fraction", "GET /rooms/r?limit=1.5", "", "", 400, "limit_invalid"},
+	{"limit of rooms", "GET /rooms?limit=-5", "", "", 400, "limit_invalid"},
+	{"unknown consistency", "GET /rooms/r?consistency=eventual", "", "", 400, "consistency_invalid"},
+	{"empty consistency", "GET /rooms?consistency=", "", "", 400, "consistency_invalid"},
+	{"consistency of a message", "GET /rooms/r/1?consistency=x", "", "", 400, "consistency_invalid"},
+	{"query with a bad escape", "GET /rooms/r?after=%zz", "", "", 400, "query_invalid"},
+	{"query with a semicolon", "GET /rooms/r?after=1;limit=2", "", "", 400, "query_invalid"},
+	{"prefix that is not UTF-8", "GET /rooms?prefix=%ff", "", "", 400, "query_invalid"},
+
+	// Messages and routes that are not there
+	{"message of no room", "GET /rooms/none/1", "", "", 404, "room_not_found"},
+	{"message 0", "GET /rooms/r/0", "", "", 404, "message_not_found"},
+	{"message is a word", "GET /rooms/r/first", "", "", 404, "message_not_found"},
+	{"message over 64 bits", "GET /rooms/r/99999999999999999999", "", "", 404, "message_not_found"},
+	{"deeper than a message", "GET /rooms/r/1/2", "", "", 404, "not_found"},
+	{"double slash", "GET //rooms", "", "", 404, "not_found"},
+	{"double slash inside", "GET /rooms//r", "", "", 404, "not_found"},
+	{"double slash to another host", "GET //example.com/", "", "", 404, "not_found"},
+	{"post with a slash at the end", "POST /rooms/r/", "", "{}", 404, "not_found"},
+	{"unknown file of the client", "GET /_/none.js", "", "", 404, "not_found"},
+	{"path out of the client", "GET /_/..%2Fserver.go", "", "", 404, "not_found"},
+	{"folder of the client", "GET /_/", "", "", 404, "not_found"},
+
+	// Methods
+	{"delete a room", "DELETE /rooms/r", "", "", 405, "method_not_allowed"},
+	{"put a message", "PUT /rooms/r/1", "", "", 405, "method_not_allowed"},
+	{"post to the list", "POST /rooms", "", "{}", 405, "method_not_allowed"},
+	{"post to a short URL", "POST /r", "", "{}", 405, "method_not_allowed"},
+	{"unknown method", "BREW /rooms/r", "", "", 405, "method_not_allowed"},
+	{"unknown method nowhere", "BREW /a/b/c/d", "", "", 404, "not_found"},
+	{"trace", "TRACE /rooms/r", "", "", 405, "method_not_allowed"},
+	{"get the leader", "GET /raft/leader", "", "", 405, "method_not_allowed"},
+	{"post to health", "POST /health", "", "", 405, "method_not_allowed"},
+
+	// Members
+	{"member id is a word", "POST /raft/four", "", "http://127.0.0.1:42379", 400, "member_id_invalid"},
+	{"member id 0", "POST /raft/0", "", "http://127.0.0.1:42379", 400, "member_id_invalid"},
+	{"member id over 64 bits", "DELETE /raft/18446744073709551616", "", "", 400, "member_id_invalid"},
+	{"member id with a slash", "DELETE /raft/1%2F2", "", "", 400, "member_id_invalid"},
+	{"no peer URL", "POST /raft/4", "", "", 400, "member_url_invalid"},
+	{"peer URL without a scheme", "POST /raft/4", "", "127.0.0.1:42379", 400, "member_url_invalid"},
+	{"peer URL with another scheme", "POST /raft/4", "", "ftp://127.0.0.1:42379", 400, "member_url_invalid"},
+	{"peer URL without a port", "POST /raft/4", "", "http://127.0.0.1", 400, "member_url_invalid"},
+	{"peer URL with port 0", "POST /raft/4", "", "http://127.0.0.1:0", 400, "member_url_invalid"},
+	{"peer URL with port 65536", "POST /raft/4", "", "http://127.0.0.1:65536", 400, "member_url_invalid"},
+	{"peer URL with a path", "POST /raft/4", "", "http://127.0.0.1:42379/raft", 400, "member_url_invalid"},
+	{"peer URL with a query", "POST /raft/4", "", "http://127.0.0.1:42379?", 400, "member_url_invalid"},
+	{"peer URL with a fragment", "POST /raft/4", "", "http://127.0.0.1:42379#", 400, "member_url_invalid"},
+	{"peer URL with a user", "POST /raft/4", "", "http://u:p@127.0.0.1:42379", 400, "member_url_invalid"},
+	{"peer URL without a host", "POST /raft/4", "", "http://:42379", 400, "member_url_invalid"},
+	{"peer URL with a space", "POST /raft/4", "", "http://a b:42379", 400, "member_url_invalid"},
+	{"peer URL with a bad host", "POST /raft/4", "", "http://a\"b:42379", 400, "member_url_invalid"},
+	{"peer URL that is not UTF-8", "POST /raft/4", "", "http://\xff:42379", 400, "member_url_invalid"},
+	{"two peer URLs", "POST /raft/4", "", "http://a:1\nhttp://b:2", 400, "member_url_invalid"},
+	{"peer URL of 2 KiB", "POST /raft/4", "", "http://" + strings.Repeat("a", 2048) + ":1", 413, "body_too_large"},
+	{"transfer to nobody", "POST /raft/leader", "", "{}", 400, "member_id_invalid"},
+	{"transfer to a name", "POST /raft/leader", "", `{"ID":"two"}`, 400, "member_id_invalid"},
+	{"transfer to a fraction", "POST /raft/leader", "", `{"ID":1.5}`, 400, "member_id_invalid"},
+	{"transfer without JSON", "POST /raft/leader", "", `2`, 400, "json_invalid"},
+	{"promote with a bad id", "POST /raft/-1/promote", "", "", 400, "member_id_invalid"},
+
+	// Streams
+	{"stream without an upgrade", "GET /ws", "", "", 426, "upgrade_required"},
+	{"stream with a bad version", "GET /ws", "Connection: Upgrade|Upgrade: websocket|Sec-WebSocket-Version: 8|Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==", "", 400, "handshake_invalid"},
+	{"stream without a key", "GET /ws", "Connection: Upgrade|Upgrade: websocket|Sec-WebSocket-Version: 13", "", 400, "handshake_invalid"},
+	{"stream with a short key", "GET /ws", "Connection: Upgrade|Upgrade: websocket|Sec-WebSocket-Version: 13|Sec-WebSocket-Key: YQ==", "", 400, "handshake_invalid"},
+	{"stream of another origin", "GET /ws", handshake + "|Origin: https://evil.example", "", 403, "origin_not_allowed"},
+	{"stream of no origin", "GET /ws", handshake + "|Origin: null", "", 403, "origin_not_allowed"},
+	{"stream with a cookie and no origin", "GET /ws", handshake + "|Cookie: a=b", "", 403, "origin_not_allowed"},
+	{"stream with a bad cursor", "GET /ws?since=10m", handshake, "", 400, "cursor_invalid"},
+}
+
+// handshake are the headers of a proper WebSocket handshake.
+const handshake = "Connection: keep-alive, Upgrade|Upgrade: WebSocket|Sec-WebSocket-Version: 13|Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ=="
+
+func TestRefusals(t *testing.T) {
+	n := newNode(t, nil)
+	n.post("r", "ann", "here")
+	for _, test := range refusals {
+		t.Run(test.name, func(t *testing.T) {
+			n := *n
+			n.t = t
+			var b strings.Builder
+			fmt.Fprintf(&b, "%s HTTP/1.1\r\nHost: %s\r\n", test.request, n.address)
+			if !strings.Contains(test.header, "Connection:") {
+				b.WriteString("Connection: close\r\n")
+			}
+			for line := range strings.SplitSeq(test.header, "|") {
+				if line != "" {
+					b.WriteString(line + "\r\n")
+				}
+			}
+			if !strings.Contains(test.header, "Content-Length:") {
+				fmt.Fprintf(&b, "Content-Length: %d\r\n", len(test.body))
+			}
+			b.WriteString("\r\n" + test.body)
+			got := n.raw(b.String())
+			status, code, _ := problemIn(t, got)
+			if status != test.status || code != test.code {
+				t.Errorf("got %d %s, want %d %s: %s", status, code, test.status, test.code, got.body)
+			}
+			if got.header.Get("X-Request-Id") == "" || got.header.Get("X-Raft-Chat-Node") != "node1" {
+				t.Errorf("headers of every answer are missing: %v", got.header)
+			}
+			if status == http.StatusMethodNotAllowed && got.header.Get("Allow") == "" {
+				t.Error("405 without Allow")
+			}
+		})
+	}
+	// Nothing of it was stored.
+	if got := n.do("GET", "/rooms", ""); got.body != "[\"r\"]\n" {
+		t.Errorf("rooms are %s", got.body)
+	}
+	if got := n.do("GET", "/rooms/r?after=1", ""); got.body != "[]\n" {
+		t.Errorf("later messages are %s", got.body)
+	}
+	n.cluster.set(func(c *fakeCluster) {
+		if len(c.calls) > 0 {
+			t.Errorf("the cluster was asked for %q", c.calls)
+		}
+	})
+}
