@@ -91,7 +91,7 @@ type Config struct {
 	CatchUpBytes int64
 	// MaxInFlight is how many of this node's own proposals may be on their
 	// way before the next one waits; waiting is what lets a batcher join
-	// commands. Default 2.
+	// commands, and too long a pause leaves the disk idle. Default 8.
 	MaxInFlight int
 	// MinFreeBytes is the free disk space below which proposals are refused.
 	// Default 512 MiB.
@@ -113,7 +113,7 @@ func (c *Config) validate() error {
 		c.CatchUpBytes = 64 << 20
 	}
 	if c.MaxInFlight == 0 {
-		c.MaxInFlight = 2
+		c.MaxInFlight = 8
 	}
 	if c.MinFreeBytes == 0 {
 		c.MinFreeBytes = 512 << 20
