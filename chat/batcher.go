@@ -14,8 +14,8 @@ type Log interface {
 	// goroutine of the log; it does not block. result is what Store.Apply gave
 	// for the entry. data must not be changed any more.
 	//
-	// Errors carry ErrorCode() string; no_leader, overloaded, stopping and
-	// clock_skew mean that nothing was proposed.
+	// Errors carry ErrorCode() string; no_leader, overloaded, stopping,
+	// clock_skew and disk_full mean that nothing was proposed.
 	Propose(ctx context.Context, data []byte, done func(result any, err error))
 	// ReadIndex returns once everything that was committed before the call is
 	// applied here.
@@ -78,9 +78,10 @@ func newBatcher(log Log, opt ServiceOptions) *batcher {
 	return b
 }
 
-// submit queues p and, if nobody else is at it, hands it over. An error means that p was not taken; otherwise p.outcome
+// submit queues p and, if nobody else is at it, hands it over; ctx bounds that,
+// because p goes alone then. An error means that p was not taken; otherwise p.outcome
 // gets one outcome, unless the batcher is closed.
-func (b *batcher) submit(p *proposal) error {
+func (b *batcher) submit(ctx context.Context, p *proposal) error {
 	b.mu.Lock()
 	switch {
 	case b.closed:
@@ -100,7 +101,10 @@ func (b *batcher) submit(p *proposal) error {
 	b.handing = true
 	f := b.take() // p alone: while anything else waits, somebody is handing over
 	b.mu.Unlock()
-	b.fly(b.contextOf(f), f)
+	ctx, cancel := context.WithCancel(ctx)
+	stop := context.AfterFunc(b.ctx, cancel)
+	f.cancel = func() { stop(); cancel() }
+	b.fly(ctx, f)
 
 	b.mu.Lock()
 	defer b.mu.Unlock()

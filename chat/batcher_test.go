@@ -199,7 +199,7 @@ func TestRefusalAfterUnknown(t *testing.T) {
 		})
 		return w.send(ctxOf(t), "a", "x", "1")
 	}
-	for _, code := range []string{"no_leader", "overloaded", "clock_skew", "stopping"} {
+	for _, code := range []string{"no_leader", "overloaded", "clock_skew", "disk_full", "stopping"} {
 		wantCode(t, code, refuse(code), chat.CodeOutcomeUnknown)
 	}
 }
@@ -207,7 +207,7 @@ func TestRefusalAfterUnknown(t *testing.T) {
 // A first attempt that is refused is answered at once with the reason, id or not.
 func TestRefusalIsAnswered(t *testing.T) {
 	w := newWorld(t, chat.ServiceOptions{RequestTimeout: patience})
-	for _, code := range []string{"no_leader", "overloaded", "clock_skew", "stopping"} {
+	for _, code := range []string{"no_leader", "overloaded", "clock_skew", "disk_full", "stopping"} {
 		for _, id := range []string{"", "1"} {
 			f := inject(w, chattest.Fault{Refuse: chattest.Error(code)})
 			err := w.send(ctxOf(t), "a", "x", id)

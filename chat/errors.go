@@ -35,6 +35,9 @@ const (
 	CodeStopping Code = "stopping"
 	// CodeClockSkew: this node's clock is too far off to propose.
 	CodeClockSkew Code = "clock_skew"
+	// CodeDiskFull: the node keeps the rest of its disk for the log; nothing was
+	// proposed.
+	CodeDiskFull Code = "disk_full"
 	// CodeTimeoutNotSent: the request ended before anything was proposed, or a
 	// read could not be confirmed in time. Repeating it is safe.
 	CodeTimeoutNotSent Code = "timeout_not_sent"
@@ -107,7 +110,7 @@ func fail(code Code, detail string) *Error {
 // retryAfter is 0 for what the client has to change first.
 func (c Code) retryAfter() time.Duration {
 	switch c {
-	case CodeNoLeader, CodeOutcomeUnknown, CodeOverloaded, CodeStopping, CodeClockSkew, CodeTimeoutNotSent:
+	case CodeNoLeader, CodeOutcomeUnknown, CodeOverloaded, CodeStopping, CodeClockSkew, CodeDiskFull, CodeTimeoutNotSent:
 		return retryAfter
 	}
 	return 0

@@ -187,7 +187,7 @@ func (s *Service) propose(ctx context.Context, command []byte, repeatable, solo 
 // refused reports whether a code of the log says that nothing was proposed.
 func refused(code Code) bool {
 	switch code {
-	case CodeNoLeader, CodeOverloaded, CodeStopping, CodeClockSkew, CodeTimeoutNotSent:
+	case CodeNoLeader, CodeOverloaded, CodeStopping, CodeClockSkew, CodeDiskFull, CodeTimeoutNotSent:
 		return true
 	}
 	return false
@@ -198,7 +198,7 @@ func (s *Service) await(ctx context.Context, p *proposal) (res commandResult, se
 	if ctx.Err() != nil {
 		return res, false, notSent(ctx)
 	}
-	if err := s.batcher.submit(p); err != nil {
+	if err := s.batcher.submit(ctx, p); err != nil {
 		return res, false, err
 	}
 	select {

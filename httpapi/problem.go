@@ -69,7 +69,7 @@ func statusOf(code string) int {
 	case "rate_limited":
 		return http.StatusTooManyRequests
 	case codeNoLeader, codeOutcomeUnknown, codeStopping, codeNotReady, string(chat.CodeOverloaded),
-		string(chat.CodeClockSkew), string(chat.CodeTimeoutNotSent), "leader_transfer_failed", "disk_full":
+		string(chat.CodeClockSkew), string(chat.CodeTimeoutNotSent), string(chat.CodeDiskFull), "leader_transfer_failed":
 		return http.StatusServiceUnavailable
 	case codeInternal:
 		return http.StatusInternalServerError

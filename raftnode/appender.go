@@ -49,29 +49,28 @@ func (a *appender) process(messages []*raftpb.Message) error {
 		return nil
 	}
 	for _, m := range messages {
+		snapshot, es := m.GetSnapshot(), m.GetEntries()
+		rewrite := len(entries) > 0 && len(es) > 0 && es[0].GetIndex() != entries[len(entries)-1].GetIndex()+1
+		if rewrite || !raft.IsEmptySnap(snapshot) {
+			// What precedes m goes to the disk under the hard state it came
+			// with: m's commit index speaks of what only m brings.
+			if err := flush(); err != nil {
+				return err
+			}
+		}
 		if m.Term != nil || m.Vote != nil || m.Commit != nil {
 			dirty = dirty || m.GetTerm() != state.GetTerm() || m.GetVote() != state.GetVote()
 			state = &raftpb.HardState{Term: proto.Uint64(m.GetTerm()), Vote: proto.Uint64(m.GetVote()), Commit: proto.Uint64(m.GetCommit())}
 		}
-		if snapshot := m.GetSnapshot(); !raft.IsEmptySnap(snapshot) {
-			if err := flush(); err != nil {
+		if !raft.IsEmptySnap(snapshot) {
+			at := proto.CloneOf(state)
+			at.Commit = proto.Uint64(snapshot.GetMetadata().GetIndex())
+			if err := a.receive(at, snapshot); err != nil {
 				return err
 			}
-			state.Commit = proto.Uint64(max(state.GetCommit(), snapshot.GetMetadata().GetIndex()))
-			if err := a.receive(state, snapshot); err != nil {
-				return err
-			}
+			dirty = false
 		}
-		if es := m.GetEntries(); len(es) > 0 {
-			if len(entries) > 0 && es[0].GetIndex() != entries[len(entries)-1].GetIndex()+1 {
-				// A rewrite of the tail: the log keeps the order in which
-				// raft decided, reading it back replays the rewrite.
-				if err := flush(); err != nil {
-					return err
-				}
-			}
-			entries = append(entries, es...)
-		}
+		entries = append(entries, es...)
 	}
 	return flush()
 }

@@ -15,6 +15,9 @@ import (
 // new proposals are refused.
 const maxApplyLag = 10_000
 
+// maxWaitingReads is how many reads may wait for the next round.
+const maxWaitingReads = 65_536
+
 // core is the consensus state of one member: the RawNode, the proposals and
 // reads that wait on it, and nothing that touches time, disk or network. One
 // goroutine owns it; what it wants done leaves through ready.
@@ -35,6 +38,9 @@ type core struct {
 	term   uint64
 	role   raft.StateType
 	commit uint64
+
+	// committedTerm is the term of the newest committed entry handed out.
+	committedTerm uint64
 
 	inFlight []flight // own proposals, oldest first, pruned lazily
 	reads    reads
@@ -80,6 +86,12 @@ var (
 func (c *core) tick() {
 	c.ticks++
 	c.rn.Tick()
+	for _, f := range c.inFlight {
+		if c.ticks-f.tick > 4*uint64(c.electionTicks) {
+			// It vanished on its way to a leader that is still there.
+			c.waiters.resolve(f.sequence, nil, errUnknown)
+		}
+	}
 	c.retryReads()
 	c.advanceTransfer()
 }
@@ -179,6 +191,9 @@ func (c *core) ready() (out output, any bool) {
 		c.lead, c.role = ss.Lead, ss.RaftState
 		c.finishTransfer()
 	}
+	if n := len(rd.CommittedEntries); n > 0 {
+		c.committedTerm = rd.CommittedEntries[n-1].GetTerm()
+	}
 	for _, rs := range rd.ReadStates {
 		c.reads.confirm(rs.RequestCtx, rs.Index)
 	}
@@ -260,6 +275,10 @@ func (c *core) read(done func(error)) {
 		done(errNoLeader)
 		return
 	}
+	if len(c.reads.waiting) >= maxWaitingReads {
+		done(errOverload)
+		return
+	}
 	c.reads.waiting = append(c.reads.waiting, done)
 }
 
@@ -267,12 +286,17 @@ func (c *core) read(done func(error)) {
 // after it has taken in all waiting requests, so that they share the round.
 func (c *core) startReads() {
 	r := &c.reads
-	if len(r.round) > 0 || len(r.waiting) == 0 {
+	if len(r.round) > 0 || len(r.waiting) == 0 || !c.mayRead() {
 		return
 	}
 	r.round, r.waiting = r.waiting, nil
 	c.requestRead()
 }
+
+// mayRead: a new leader's commit index may be behind what the leader before it
+// acknowledged until an entry of its own term is committed. Raft sees to it
+// itself, except in a cluster of one voter.
+func (c *core) mayRead() bool { return c.role != raft.StateLeader || c.committedTerm == c.term }
 
 func (c *core) requestRead() {
 	c.sequence++

@@ -26,8 +26,11 @@ const (
 // walDisk is the real Disk: etcd's write-ahead log and snapshotter.
 type walDisk struct {
 	dir  string
+	inc  Incarnation
 	wal  *wal.WAL
 	snap *snap.Snapshotter
+	high *highWater
+	last water // as of the last Save
 }
 
 // recovered is what a log held when it was opened.
@@ -58,7 +61,10 @@ func createDisk(dir string, id *identity, first *raftpb.Snapshot, lg *zap.Logger
 	if err != nil {
 		return nil, fmt.Errorf("make the log: %w", err)
 	}
-	d := &walDisk{dir: dir, wal: w, snap: snap.New(lg, filepath.Join(dir, snapDir))}
+	d := &walDisk{dir: dir, inc: id.Incarnation, wal: w, snap: snap.New(lg, filepath.Join(dir, snapDir))}
+	if d.high, err = openHighWater(dir, true); err != nil {
+		return nil, errors.Join(err, w.Close())
+	}
 	if first != nil {
 		m := first.GetMetadata()
 		if err := d.SaveSnapshot(&raftpb.HardState{Term: proto.Uint64(m.GetTerm()), Commit: proto.Uint64(m.GetIndex())}, first); err != nil {
@@ -70,16 +76,29 @@ func createDisk(dir string, id *identity, first *raftpb.Snapshot, lg *zap.Logger
 
 // openDisk opens the log and reads what it holds from the newest mark on. A
 // torn tail is repaired; any other damage is refused by file and offset.
-func openDisk(dir string, id *identity, lg *zap.Logger) (*walDisk, recovered, error) {
-	var rec recovered
-	d := &walDisk{dir: dir, snap: snap.New(lg, filepath.Join(dir, snapDir))}
+func openDisk(dir string, id *identity, lg *zap.Logger) (_ *walDisk, rec recovered, _ error) {
+	d := &walDisk{dir: dir, inc: id.Incarnation, snap: snap.New(lg, filepath.Join(dir, snapDir))}
 	path := filepath.Join(dir, walDir)
-	if err := scanLog(path); err != nil {
+	if err := removeLeftovers(filepath.Join(dir, snapDir)); err != nil {
 		return nil, rec, err
 	}
+	end, err := scanLog(path, id.Incarnation)
+	if err != nil {
+		return nil, rec, err
+	}
+	if d.high, err = openHighWater(dir, false); err != nil {
+		return nil, rec, err
+	}
+	if rec, err = d.readLog(path, end, id, lg); err != nil {
+		return nil, rec, errors.Join(err, d.high.close())
+	}
+	return d, rec, nil
+}
+
+func (d *walDisk) readLog(path string, end logEnd, id *identity, lg *zap.Logger) (rec recovered, err error) {
 	marks, err := wal.ValidSnapshotEntries(lg, path)
 	if err != nil {
-		return nil, rec, fmt.Errorf("read the log's marks: %w", err)
+		return rec, fmt.Errorf("read the log's marks: %w", err)
 	}
 	mark := &walpb.Snapshot{}
 	rec.snapshot, err = d.snap.LoadNewestAvailable(marks)
@@ -87,31 +106,55 @@ func openDisk(dir string, id *identity, lg *zap.Logger) (*walDisk, recovered, er
 	case err == nil:
 		m := rec.snapshot.GetMetadata()
 		mark = &walpb.Snapshot{Index: m.Index, Term: m.Term}
-	case errors.Is(err, snap.ErrNoSnapshot) && newestMark(marks) == 0:
-		rec.snapshot = nil // joined, and has not received anything yet
 	case errors.Is(err, snap.ErrNoSnapshot):
-		return nil, rec, fmt.Errorf("the log in %s begins at snapshot %d, but its file in %s is missing or damaged", path, newestMark(marks), filepath.Join(dir, snapDir))
+		rec.snapshot = nil // joined, and has not received anything yet
 	default:
-		return nil, rec, fmt.Errorf("load snapshot: %w", err)
+		return rec, fmt.Errorf("load snapshot: %w", err)
+	}
+	if newest := newestMark(marks); mark.GetIndex() != newest {
+		// An older snapshot may be there, but not the log that follows it.
+		return rec, fmt.Errorf("the log in %s begins at snapshot %d, but its file in %s is missing or damaged: bring it back, or replace the member", path, newest, filepath.Join(d.dir, snapDir))
 	}
 	// A second attempt after the repair of a torn tail.
 	for attempt := 0; ; attempt++ {
 		if d.wal, err = wal.Open(lg, path, mark); err != nil {
-			return nil, rec, fmt.Errorf("open the log: %w", err)
+			return rec, fmt.Errorf("open the log: %w", err)
 		}
 		var metadata []byte
 		metadata, rec.state, rec.entries, err = d.wal.ReadAll()
 		if err == nil {
 			if string(metadata) != string(id.walMetadata()) {
-				return nil, rec, errors.Join(&IdentityError{fmt.Sprintf("the log in %s belongs to another data directory", path)}, d.wal.Close())
+				return rec, errors.Join(&IdentityError{fmt.Sprintf("the log in %s belongs to another data directory", path)}, d.wal.Close())
 			}
-			return d, rec, nil
+			untag(rec.state)
+			rec.entries = dropStale(mark.GetTerm(), rec.entries)
+			last := max(mark.GetIndex(), lastIndex(rec.entries))
+			if commit := rec.state.GetCommit(); commit > last {
+				return rec, errors.Join(damaged(end.path, end.offset, fmt.Errorf("the log ends at entry %d, but %d is committed", last, commit)), d.wal.Close())
+			}
+			d.last = waterOf(rec)
+			if lost := d.last.holds(d.high.now); lost != nil {
+				return rec, errors.Join(damaged(end.path, end.offset, lost), d.wal.Close())
+			}
+			return rec, nil
 		}
 		err = errors.Join(err, d.wal.Close())
 		if attempt > 0 || !errors.Is(err, io.ErrUnexpectedEOF) || !wal.Repair(lg, path) {
-			return nil, rec, fmt.Errorf("read the log in %s: %w", path, err)
+			return rec, fmt.Errorf("read the log in %s: %w", path, err)
 		}
 	}
+}
+
+// dropStale cuts the entries where their terms go down. Terms never do in a
+// log: what follows was there before a received snapshot replaced it.
+func dropStale(term uint64, entries []*raftpb.Entry) []*raftpb.Entry {
+	for i, e := range entries {
+		if e.GetTerm() < term {
+			return entries[:i]
+		}
+		term = e.GetTerm()
+	}
+	return entries
 }
 
 func newestMark(marks []*walpb.Snapshot) (index uint64) {
@@ -121,13 +164,39 @@ func newestMark(marks []*walpb.Snapshot) (index uint64) {
 	return index
 }
 
+// waterOf is what a recovered log reaches.
+func waterOf(rec recovered) water {
+	w := water{term: rec.state.GetTerm(), vote: rec.state.GetVote()}
+	m := rec.snapshot.GetMetadata()
+	w.reach(m.GetTerm(), m.GetIndex())
+	if n := len(rec.entries); n > 0 {
+		w.reach(rec.entries[n-1].GetTerm(), rec.entries[n-1].GetIndex())
+	}
+	return w
+}
+
 func (d *walDisk) Save(state *raftpb.HardState, entries []*raftpb.Entry) error {
-	return d.wal.Save(state, entries)
+	next := d.last
+	if n := len(entries); n > 0 {
+		next.lastTerm, next.lastIndex = entries[n-1].GetTerm(), entries[n-1].GetIndex()
+		// A leader can replace the tail by entries of an earlier term, which
+		// it has from before.
+		if err := d.lower(next); err != nil {
+			return err
+		}
+	}
+	if err := d.wal.Save(tagged(state, d.inc), entries); err != nil {
+		return err
+	}
+	next.term, next.vote = state.GetTerm(), state.GetVote()
+	d.last = next
+	return d.high.advance(next)
 }
 
 // SaveSnapshot: the snapshot file and its directory entry are durable before
-// the log mentions them; the hard state goes before the mark because a mark
-// above the last known commit index counts as absent.
+// the log mentions them. The hard state that commits the mark's index goes
+// last: a mark above the last known commit index counts as absent, and a
+// commit index above what the log reaches would be damage.
 func (d *walDisk) SaveSnapshot(state *raftpb.HardState, snapshot *raftpb.Snapshot) error {
 	if err := d.snap.SaveSnap(snapshot); err != nil {
 		return err
@@ -135,11 +204,38 @@ func (d *walDisk) SaveSnapshot(state *raftpb.HardState, snapshot *raftpb.Snapsho
 	if err := syncDir(filepath.Join(d.dir, snapDir)); err != nil {
 		return err
 	}
-	if err := d.wal.Save(state, nil); err != nil {
+	m := snapshot.GetMetadata()
+	next := d.last
+	if m.GetIndex() > next.lastIndex {
+		// Received: it replaces the log, perhaps by one of an earlier term.
+		next.lastTerm, next.lastIndex = m.GetTerm(), m.GetIndex()
+	} else {
+		next.reach(m.GetTerm(), m.GetIndex())
+	}
+	if err := d.lower(next); err != nil {
 		return err
 	}
-	m := snapshot.GetMetadata()
-	return d.wal.SaveSnapshot(&walpb.Snapshot{Index: m.Index, Term: m.Term, ConfState: m.GetConfState()})
+	if err := d.wal.SaveSnapshot(&walpb.Snapshot{Index: m.Index, Term: m.Term, ConfState: m.GetConfState()}); err != nil {
+		return err
+	}
+	if err := d.wal.Save(tagged(state, d.inc), nil); err != nil {
+		return err
+	}
+	if err := d.wal.Sync(); err != nil { // Save does not, for a commit index alone
+		return err
+	}
+	next.term, next.vote = state.GetTerm(), state.GetVote()
+	d.last = next
+	return d.high.advance(next)
+}
+
+// lower brings the high-water record down before the log becomes shorter, in
+// raft's order: a crash in between would look like damage otherwise.
+func (d *walDisk) lower(next water) error {
+	if !next.shorter(d.last) {
+		return nil
+	}
+	return d.high.advance(next)
 }
 
 // Release unlocks and deletes log segments and snapshot files that no start
@@ -190,7 +286,23 @@ func (d *walDisk) releaseSnapshots(index uint64) error {
 	return nil
 }
 
-func (d *walDisk) Close() error { return d.wal.Close() }
+func (d *walDisk) Close() error { return errors.Join(d.wal.Close(), d.high.close()) }
+
+// removeLeftovers deletes what a crash left of files being received or sent.
+func removeLeftovers(dir string) error {
+	files, err := os.ReadDir(dir)
+	if err != nil {
+		return fmt.Errorf("list snapshots: %w", err)
+	}
+	for _, f := range files {
+		if strings.HasPrefix(f.Name(), "tmp") || strings.HasPrefix(f.Name(), "db.tmp") {
+			if err := os.Remove(filepath.Join(dir, f.Name())); err != nil {
+				return fmt.Errorf("remove a partial snapshot: %w", err)
+			}
+		}
+	}
+	return nil
+}
 
 // stagedPath is where the snapshotter puts the content that came with a
 // snapshot of index.

@@ -81,6 +81,9 @@ func (p *peers) hello(ctx context.Context, x *peer) error {
 	if known := p.incarnationOf(x.id); !known.IsZero() && known != reply.Incarnation {
 		return fmt.Errorf("member %d runs on a data directory that is not its own", x.id)
 	}
+	p.mu.Lock()
+	p.seen[x.id] = reply.Incarnation
+	p.mu.Unlock()
 	return nil
 }
 
@@ -91,7 +94,7 @@ func (p *peers) askCluster(ctx context.Context) error {
 	own := n.cfg.ownURL()
 	retry, stop := n.cfg.Clock.Tick(5 * n.cfg.TickInterval)
 	defer stop()
-	for {
+	for round := 0; ; round++ {
 		var lastErr error
 		for _, x := range n.cfg.Cluster {
 			if x.ID == n.cfg.ID {
@@ -113,8 +116,9 @@ func (p *peers) askCluster(ctx context.Context) error {
 				lastErr = err
 			}
 		}
+		// A member that lags behind may not know of this one yet.
 		var refused *IdentityError
-		if errors.As(lastErr, &refused) {
+		if errors.As(lastErr, &refused) && round >= 5 {
 			return lastErr
 		}
 		n.logger.Info("waiting for a member of the cluster to join", "reason", lastErr)
@@ -169,8 +173,11 @@ func (p *peers) checkHello(q *helloRequest) *Error {
 		return nil // this member joins and knows nobody yet
 	}
 	m, ok := members.member(q.From)
-	if !ok || (q.Joining && m.PeerURL != q.PeerURL) {
+	switch {
+	case !ok:
 		return errorf(codeNotMember, "member %d is not in the cluster", q.From)
+	case m.PeerURL != q.PeerURL:
+		return errorf(codeIdentity, "the cluster knows member %d at %s, not at %s: a copy of its directory must not be started", q.From, m.PeerURL, q.PeerURL)
 	}
 	return nil
 }

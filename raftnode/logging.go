@@ -33,8 +33,9 @@ func (r raftLogger) logf(level slog.Level, format string, v []any) {
 	}
 }
 
-// zapLogger gives the etcd libraries our logger. They log at info what is
-// detail here. A Fatal of theirs panics instead of ending the process.
+// zapLogger gives the etcd libraries our logger. What they log at info is
+// detail here, and their warnings come once for every message that a dead
+// member does not get; GET /raft says who is active. A Fatal of theirs panics instead of ending the process.
 func zapLogger(l *slog.Logger) *zap.Logger {
 	return zap.New(slogCore{l: l}, zap.WithFatalHook(zapcore.WriteThenPanic))
 }
@@ -45,11 +46,8 @@ type slogCore struct {
 }
 
 func slogLevel(l zapcore.Level) slog.Level {
-	switch {
-	case l <= zapcore.InfoLevel:
+	if l < zapcore.ErrorLevel {
 		return slog.LevelDebug
-	case l == zapcore.WarnLevel:
-		return slog.LevelWarn
 	}
 	return slog.LevelError
 }

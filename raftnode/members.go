@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/url"
 	"slices"
+	"strconv"
 	"strings"
 
 	"go.etcd.io/raft/v3/raftpb"
@@ -174,6 +175,12 @@ func (m *membership) change(typ raftpb.ConfChangeType, id uint64, cc confContext
 
 // addable reports why a member cannot be added, or nil.
 func (m *membership) addable(id uint64, peerURL string) *Error {
+	if id == 0 {
+		return errorf(CodeMemberID, "a member id is a number above 0")
+	}
+	if normal, err := ParsePeerURL(peerURL); err != nil || normal != peerURL {
+		return errorf(CodeMemberURL, "peer URL %q: want http://HOST:PORT", peerURL)
+	}
 	if m.isRemoved(id) {
 		return errorf(CodeMemberIDUsed, "id %d belonged to a removed member and is never used again; take a new one", id)
 	}
@@ -226,7 +233,8 @@ func ParsePeerURL(s string) (string, error) {
 		return "", errorf(CodeMemberURL, "peer URL %q: want http://HOST:PORT", s)
 	}
 	host, port, err := net.SplitHostPort(u.Host)
-	if err != nil || host == "" || port == "" || strings.ContainsFunc(port, func(r rune) bool { return r < '0' || r > '9' }) || len(port) > 5 {
+	number, perr := strconv.ParseUint(port, 10, 16)
+	if err != nil || perr != nil || number == 0 || host == "" || strings.Contains(host, "%") {
 		return "", errorf(CodeMemberURL, "peer URL %q: want http://HOST:PORT", s)
 	}
 	return u.Scheme + "://" + strings.ToLower(net.JoinHostPort(host, port)), nil

@@ -86,9 +86,6 @@ func (n *Node) MemberStatus(ctx context.Context) []MemberStatus {
 // as soon as it has caught up, so that the cluster can go on meanwhile. It
 // returns nil when the member is in the configuration.
 func (n *Node) AddMember(ctx context.Context, id uint64, peerURL string, learner bool) error {
-	if id == 0 {
-		return errorf(CodeMemberID, "a member id is a number above 0")
-	}
 	peerURL, err := ParsePeerURL(peerURL)
 	if err != nil {
 		return err
@@ -228,11 +225,16 @@ func (r *callReply) caughtUp(id uint64) bool {
 
 func (n *Node) promote(ctx context.Context, id uint64) error {
 	m := n.applier.members.Load()
-	if _, ok := m.member(id); !ok {
+	member, ok := m.member(id)
+	if !ok {
 		return errorf(CodeMemberNotFound, "no member has the id %d", id)
 	}
 	if !m.isLearner(id) {
 		return errorf(CodeMemberExists, "member %d is a voter already", id)
+	}
+	if member.Incarnation.IsZero() {
+		// Whoever comes under this id could not be told from another.
+		return errorf(CodeLearnerBehind, "learner %d has not registered itself yet", id)
 	}
 	status, err := n.leaderProgress(ctx)
 	if err != nil {
@@ -326,7 +328,7 @@ func (n *Node) proposeAndWait(ctx context.Context, p *proposal) error {
 	case <-ctx.Done():
 		return errorf(CodeOutcomeUnknown, "the change was proposed, but not applied in time: it may still take effect")
 	case <-n.stop:
-		return errStopping
+		return errUnknown
 	}
 }
 

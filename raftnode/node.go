@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"math"
 	"sync"
 	"sync/atomic"
 
@@ -37,11 +36,13 @@ type Node struct {
 	calls     chan func() // to run on the loop
 	appendq   queue[appendTask]
 	applyq    queue[applyTask]
+	reports   queue[func()] // of the transport, which calls from inside Send too
 
 	status      atomic.Pointer[Status]
 	statusMoved chan struct{} // one slot: role, leader or membership changed
 	compacting  atomic.Bool
-	sending     atomic.Int32 // snapshots being sent; the log is kept meanwhile
+	sending     atomic.Int32      // snapshots being sent; more log is kept meanwhile
+	snapRetry   map[uint64]uint64 // by member, the tick before which no snapshot is tried again; the loop's
 	storageLow  atomic.Bool
 	clockSkew   atomic.Int64 // ns against the leader, when beyond bounds; else 0
 	confMu      sync.Mutex   // one membership change at a time
@@ -106,14 +107,19 @@ func (q *queue[T]) take(stop <-chan struct{}) ([]T, bool) {
 			return nil, false
 		case <-q.ready:
 		}
-		q.mu.Lock()
-		items := q.items
-		q.items = nil
-		q.mu.Unlock()
-		if len(items) > 0 {
+		if items := q.grab(); len(items) > 0 {
 			return items, true
 		}
 	}
+}
+
+// grab returns everything that waits.
+func (q *queue[T]) grab() []T {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	items := q.items
+	q.items = nil
+	return items
 }
 
 // Open starts a member: it takes the data directory, reads the log, brings
@@ -130,9 +136,9 @@ func Open(ctx context.Context, cfg Config) (_ *Node, err error) {
 		messages:  make(chan *raftpb.Message, 1024),
 		local:     make(chan []*raftpb.Message, 64),
 		proposals: make(chan *proposal), readers: make(chan func(error), 1024), calls: make(chan func()),
-		appendq: queue[appendTask]{ready: make(chan struct{}, 1)}, applyq: queue[applyTask]{ready: make(chan struct{}, 1)},
-		statusMoved: make(chan struct{}, 1),
-		stop:        make(chan struct{}), failed: make(chan struct{}),
+		appendq: queue[appendTask]{ready: make(chan struct{}, 1)}, applyq: queue[applyTask]{ready: make(chan struct{}, 1)}, reports: queue[func()]{ready: make(chan struct{}, 1)},
+		statusMoved: make(chan struct{}, 1), snapRetry: map[uint64]uint64{},
+		stop: make(chan struct{}), failed: make(chan struct{}),
 	}
 	n.peers = newPeers(n)
 	defer func() {
@@ -278,7 +284,12 @@ func lastIndex(entries []*raftpb.Entry) uint64 {
 	return entries[len(entries)-1].GetIndex()
 }
 
-func (n *Node) startRaft(rec recovered) error {
+func (n *Node) startRaft(rec recovered) (err error) {
+	defer func() {
+		if r := recover(); r != nil { // the library panics on a log that cannot be
+			err = fmt.Errorf("start raft: %v", r)
+		}
+	}()
 	members := n.applier.members.Load()
 	mark := rec.snapshot.GetMetadata()
 	if rec.snapshot != nil {
@@ -357,6 +368,10 @@ func (n *Node) loop() {
 			n.core.read(r)
 		case f := <-n.calls:
 			f()
+		case <-n.reports.ready:
+			for _, f := range n.reports.grab() {
+				f()
+			}
 		}
 		n.drain()
 		n.core.advanceReads()
@@ -475,7 +490,7 @@ func (n *Node) appendLoop() {
 func (n *Node) catchUpBytes() int64 {
 	switch {
 	case n.sending.Load() > 0:
-		return math.MaxInt64
+		return 4 * n.cfg.CatchUpBytes // what the receiver will need next
 	case len(n.applier.members.Load().Members) == 1:
 		return 0
 	}
@@ -657,6 +672,9 @@ func (n *Node) StorageLow() bool { return n.storageLow.Load() }
 // Failed is closed when the node stopped by itself; Err then says why.
 func (n *Node) Failed() <-chan struct{} { return n.failed }
 
+// Stopped is closed when the node's goroutines end, for whatever reason.
+func (n *Node) Stopped() <-chan struct{} { return n.stop }
+
 // Err is ErrRemoved, a failure, or nil while the node lives.
 func (n *Node) Err() error {
 	select {
@@ -681,6 +699,9 @@ func (n *Node) fail(err error) {
 		n.end()
 	})
 }
+
+// Fail stops the node because what it replicates cannot go on.
+func (n *Node) Fail(err error) { n.fail(err) }
 
 func (n *Node) end() { n.ending.Do(func() { close(n.stop) }) }
 

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"net/http"
 	"strconv"
 	"sync"
@@ -32,10 +33,11 @@ type peers struct {
 	server    *http.Server
 	errors    chan error // fatal errors of rafthttp: this member was removed
 
-	mu     sync.Mutex
-	known  map[uint64]*peer
-	seen   map[uint64]Incarnation // as they said hello to us
-	closed bool
+	mu       sync.Mutex
+	known    map[uint64]*peer
+	seen     map[uint64]Incarnation              // as they said in a hello
+	requests map[*http.ResponseController]uint64 // of rafthttp, under way, by member
+	closed   bool
 }
 
 // peer is one other member.
@@ -49,7 +51,7 @@ type peer struct {
 
 func newPeers(n *Node) *peers {
 	return &peers{
-		n: n, known: map[uint64]*peer{}, seen: map[uint64]Incarnation{}, errors: make(chan error, 1),
+		n: n, known: map[uint64]*peer{}, seen: map[uint64]Incarnation{}, requests: map[*http.ResponseController]uint64{}, errors: make(chan error, 1),
 		client: &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 2, IdleConnTimeout: time.Minute, ResponseHeaderTimeout: 10 * time.Second}},
 	}
 }
@@ -73,7 +75,7 @@ func (p *peers) start() error {
 	p.server = &http.Server{Handler: p.routes(), ReadHeaderTimeout: 5 * time.Second, MaxHeaderBytes: 16 << 10,
 		ErrorLog: slog.NewLogLogger(n.logger.Handler(), slog.LevelDebug)}
 	n.wg.Go(func() {
-		if err := p.server.Serve(n.cfg.Listener); !errors.Is(err, http.ErrServerClosed) {
+		if err := p.server.Serve(deadlineListener{n.cfg.Listener}); !errors.Is(err, http.ErrServerClosed) {
 			n.fail(fmt.Errorf("peer listener: %w", err))
 		}
 	})
@@ -84,6 +86,11 @@ func (p *peers) start() error {
 			n.fail(ErrRemoved)
 		case <-n.stop:
 		}
+		p.mu.Lock()
+		for _, x := range p.known {
+			x.cancel()
+		}
+		p.mu.Unlock()
 		_ = p.server.Close() // ends Serve; its connections die with it
 	})
 	return nil
@@ -141,9 +148,16 @@ func (p *peers) reconcile(m *membership) {
 func (p *peers) forget(x *peer) {
 	x.cancel()
 	delete(p.known, x.id)
-	if x.ready {
-		p.transport.RemovePeer(types.ID(x.id))
+	if !x.ready {
+		return
 	}
+	for request, from := range p.requests {
+		if from == x.id {
+			_ = request.SetWriteDeadline(time.Unix(1, 0)) // the listener's own deadline is the fallback
+		}
+	}
+	// An id is never used again, so nothing depends on when this is done.
+	p.n.wg.Go(func() { p.transport.RemovePeer(types.ID(x.id)) })
 }
 
 // greet says hello until the member accepts it.
@@ -284,7 +298,7 @@ func (p *peers) guarded(next http.Handler) http.Handler {
 			http.Error(w, "no member id", http.StatusBadRequest)
 			return
 		}
-		if p.n.IsIDRemoved(uint64(from)) {
+		if p.n.IsIDRemoved(uint64(from)) && r.Header.Get("X-Etcd-Cluster-ID") == types.ID(p.n.identity.ClusterID).String() {
 			http.Error(w, "removed member", http.StatusGone)
 			return
 		}
@@ -295,12 +309,27 @@ func (p *peers) guarded(next http.Handler) http.Handler {
 		}
 		r.Header.Del("X-PeerURLs")
 		if r.URL.Path == rafthttp.RaftSnapshotPrefix {
-			// A snapshot must leave room for what the node itself writes.
+			// A snapshot is stored twice until the swap, and must leave room
+			// for what the node itself writes.
 			free := freeBytes(p.n.cfg.Dir)
-			r.Body = http.MaxBytesReader(w, r.Body, max(free-p.n.cfg.MinFreeBytes, 1<<20))
+			r.Body = http.MaxBytesReader(w, r.Body, max((free-p.n.cfg.MinFreeBytes)/2, 1<<20))
 		}
+		defer p.track(uint64(from), http.NewResponseController(w))()
 		next.ServeHTTP(w, r)
 	})
+}
+
+// track notes a request under way, so that forget can end it: rafthttp waits
+// for a write to a member that reads no more, and everybody waits for rafthttp.
+func (p *peers) track(from uint64, request *http.ResponseController) (done func()) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.requests[request] = from
+	return func() {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		delete(p.requests, request)
+	}
 }
 
 // freeBytes returns the space that is free for us on dir's file system, and
@@ -348,11 +377,27 @@ func (n *Node) ReportSnapshot(id uint64, status raft.SnapshotStatus) {
 }
 
 // post runs f on the loop, without waiting for it to be done.
-func (n *Node) post(f func()) {
-	select {
-	case n.calls <- f:
-	case <-n.stop:
+func (n *Node) post(f func()) { n.reports.push(f) }
+
+// deadlineListener gives every write a deadline, as rafthttp expects of its
+// listener: a stream to a member that does not read must end.
+type deadlineListener struct{ net.Listener }
+
+type deadlineConn struct{ net.Conn }
+
+func (l deadlineListener) Accept() (net.Conn, error) {
+	c, err := l.Listener.Accept()
+	if err != nil {
+		return nil, err
 	}
+	return deadlineConn{c}, nil
+}
+
+func (c deadlineConn) Write(b []byte) (int, error) {
+	if err := c.SetWriteDeadline(time.Now().Add(rafthttp.DefaultConnWriteTimeout)); err != nil {
+		return 0, err
+	}
+	return c.Conn.Write(b)
 }
 
 var _ Network = (*peers)(nil)

@@ -27,68 +27,100 @@ import (
 // a later Save was begun after the one that lies broken had been synced: that
 // is damage, and the log is refused by file and offset.
 //
-// What remains: damage that reaches to the very last Save looks like a torn
-// tail.
-func scanLog(dir string) error {
+// What remains is damage that reaches to the very last Save: that looks like
+// a torn tail here, and is found by the high-water record unless it is less
+// than highWaterLag old.
+//
+// scanLog returns where reading ends.
+func scanLog(dir string, inc Incarnation) (end logEnd, err error) {
 	segs, err := segments(dir)
 	if err != nil {
-		return err
+		return end, err
 	}
 	if len(segs) == 0 {
-		return fmt.Errorf("the log in %s has no segment", dir)
+		return end, fmt.Errorf("the log in %s has no segment", dir)
 	}
-	var crc uint32
+	check := &recordCheck{inc: inc}
+	if first := segs[0].first; first > 0 {
+		check.started, check.last = true, first-1
+	}
 	for i, s := range segs {
 		if i > 0 && s.sequence != segs[i-1].sequence+1 {
-			return fmt.Errorf("the log in %s lacks the segment between %s and %s", dir, segs[i-1].path, s.path)
+			return end, damaged(s.path, 0, fmt.Errorf("the segment between it and %s is missing", segs[i-1].path))
 		}
-		if crc, err = scanSegment(s.path, crc, i == len(segs)-1); err != nil {
-			return err
+		if end, err = scanSegment(s.path, end.crc, check, i == len(segs)-1); err != nil {
+			return end, err
 		}
 	}
-	return nil
+	return end, nil
 }
 
-func scanSegment(path string, crc uint32, last bool) (uint32, error) {
+// logEnd is the point behind the last whole record.
+type logEnd struct {
+	path   string
+	offset int64
+	crc    uint32
+}
+
+func scanSegment(path string, crc uint32, check *recordCheck, last bool) (end logEnd, err error) {
 	f, err := os.Open(path)
 	if err != nil {
-		return 0, fmt.Errorf("scan the log: %w", err)
+		return end, fmt.Errorf("scan the log: %w", err)
 	}
 	defer f.Close()
 	info, err := f.Stat()
 	if err != nil {
-		return 0, fmt.Errorf("scan the log: %w", err)
+		return end, fmt.Errorf("scan the log: %w", err)
 	}
 	dec := wal.NewDecoder(fileutil.NewFileReader(f))
 	rec := &walpb.Record{}
-	for err = dec.Decode(rec); err == nil; err = dec.Decode(rec) {
-		if rec.GetType() == wal.CrcType {
+	heads := 0
+	for n := 0; ; n++ {
+		at := dec.LastOffset()
+		if err = dec.Decode(rec); err != nil {
+			break
+		}
+		// A segment gets its name when its head is on the disk.
+		typ := rec.GetType()
+		if (n == 0) != (typ == wal.CrcType) || (n == 1) != (typ == wal.MetadataType) || typ < wal.MetadataType || typ > wal.SnapshotType {
+			return end, damaged(path, at, fmt.Errorf("record of type %d", typ))
+		}
+		if typ == wal.CrcType {
 			if crc != 0 && rec.Validate(crc) != nil {
-				return 0, fmt.Errorf("the log is damaged: %s does not continue the segment before it", path)
+				return end, damaged(path, at, errors.New("it does not continue the segment before it"))
 			}
 			dec.UpdateCRC(rec.GetCrc())
 		}
+		if err := check.check(rec); err != nil {
+			return end, damaged(path, at, err)
+		}
 		crc = dec.LastCRC()
+		heads = n + 1
 	}
 	stop := dec.LastOffset()
+	if heads < 2 {
+		return end, damaged(path, stop, errors.New("the segment has no head"))
+	}
 	if !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) {
-		return 0, damaged(path, stop, err)
+		return end, damaged(path, stop, err)
 	}
 	if !last {
 		// A closed segment was cut to its length and synced as a whole.
 		if stop != info.Size() {
-			return 0, damaged(path, stop, errors.New("the segment ends early"))
+			return end, damaged(path, stop, errors.New("the segment ends early"))
 		}
-		return crc, nil
+		return logEnd{path, stop, crc}, nil
 	}
-	rest, err := readUsed(f, stop, info.Size())
+	// Records begin at multiples of 8; a damaged frame can end anywhere.
+	from := stop &^ 7
+	rest, err := readUsed(f, from, info.Size())
 	if err != nil {
-		return 0, fmt.Errorf("scan the log: %w", err)
+		return end, fmt.Errorf("scan the log: %w", err)
 	}
-	if at := laterSave(rest); at >= 0 {
-		return 0, damaged(path, stop, fmt.Errorf("records of a later write follow at offset %d", stop+int64(at)))
+	if at := laterSave(rest, check); at >= 0 {
+		return end, damaged(path, stop, fmt.Errorf("records of a later write follow at offset %d", from+int64(at)))
 	}
-	return crc, nil
+	return logEnd{path, stop, crc}, nil
 }
 
 // readUsed returns what lies from offset on up to the last byte that is not
@@ -114,20 +146,23 @@ func readUsed(f io.ReaderAt, offset, size int64) ([]byte, error) {
 	return b, err
 }
 
+// replaceMember is the remedy for a member that has lost part of its log.
+const replaceMember = "This member may have forgotten what it acknowledged and must not vote: remove it from the cluster and add it again under a new id, with an empty directory"
+
 func damaged(path string, offset int64, why error) error {
-	return fmt.Errorf("the log is damaged: %s at offset %d: %w. This member may have forgotten what it acknowledged and must not vote: remove it from the cluster and add it again under a new id, with an empty directory", path, offset, why)
+	return fmt.Errorf("the log is damaged: %s at offset %d: %w. %s", path, offset, why, replaceMember)
 }
 
-// laterSave looks for a hard state record and a record that continues its
-// checksum, at any 8-byte boundary of b; it returns the offset of the first
+// laterSave looks for a hard state record of ours and a record that continues
+// its checksum, at any 8-byte boundary of b; it returns the offset of the first
 // or -1.
-func laterSave(b []byte) int {
+func laterSave(b []byte, check *recordCheck) int {
 	for off := 0; off+8 <= len(b); off += 8 {
 		if bytes.Equal(b[off:off+8], zeroes[:]) {
 			continue
 		}
 		rec, next := recordAt(b, off)
-		if rec == nil || rec.GetType() != wal.StateType {
+		if rec == nil || !check.isState(rec) {
 			continue
 		}
 		if follow, _ := recordAt(b, next); follow != nil && follow.GetType() != wal.CrcType &&

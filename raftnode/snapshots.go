@@ -18,25 +18,17 @@ import (
 // is written out first; disk budgets count with it.
 func (n *Node) sendSnapshot(m *raftpb.Message) {
 	to := m.GetTo()
-	if n.sending.Add(1) > 2 || !n.cfg.reachable(n.cfg.ID, to) {
+	if n.sending.Add(1) > 2 || n.core.ticks < n.snapRetry[to] || !n.cfg.reachable(n.cfg.ID, to) {
 		n.sending.Add(-1)
 		n.core.rn.ReportSnapshot(to, raft.SnapshotFailure)
 		return
 	}
 	n.wg.Go(func() {
 		defer n.sending.Add(-1)
-		file, meta, err := n.stageSnapshot(to)
+		file, size, meta, err := n.stageSnapshot(to)
 		if err != nil {
 			n.logger.Error("snapshot not sent", "to", to, "error", err)
-			n.ReportSnapshot(to, raft.SnapshotFailure)
-			return
-		}
-		size, err := file.Seek(0, io.SeekEnd)
-		if err == nil {
-			_, err = file.Seek(0, io.SeekStart)
-		}
-		if err != nil {
-			n.logger.Error("snapshot not sent", "to", to, "error", err)
+			n.holdSnapshots(to)
 			n.ReportSnapshot(to, raft.SnapshotFailure)
 			return
 		}
@@ -47,17 +39,45 @@ func (n *Node) sendSnapshot(m *raftpb.Message) {
 		n.peers.transport.SendSnapshot(message)
 		// The transport reports the outcome to raft itself.
 		select {
-		case <-message.CloseNotify():
+		case ok := <-message.CloseNotify():
+			if !ok {
+				n.holdSnapshots(to)
+			}
 		case <-n.stop:
 		}
 	})
 }
 
+// snapRetryTicks is how long a member that could not take a snapshot is not
+// offered another: each costs a copy of the whole store.
+const snapRetryTicks = 100
+
+func (n *Node) holdSnapshots(to uint64) {
+	n.post(func() { n.snapRetry[to] = n.core.ticks + snapRetryTicks })
+}
+
+// reserveWriter fails before a dump takes the disk space that the log needs.
+type reserveWriter struct {
+	w       io.Writer
+	n       *Node
+	written int64 // since the last look
+}
+
+func (r *reserveWriter) Write(b []byte) (int, error) {
+	if r.written -= int64(len(b)); r.written < 0 {
+		r.written = 16 << 20
+		if free := freeBytes(r.n.cfg.Dir); free-r.written < r.n.cfg.MinFreeBytes {
+			return 0, fmt.Errorf("only %d MiB are free on the disk", free>>20)
+		}
+	}
+	return r.w.Write(b)
+}
+
 // stageSnapshot writes the snapshot into a file that is gone when closed.
-func (n *Node) stageSnapshot(to uint64) (file *os.File, meta *raftpb.SnapshotMetadata, err error) {
+func (n *Node) stageSnapshot(to uint64) (file *os.File, size int64, meta *raftpb.SnapshotMetadata, err error) {
 	file, err = os.CreateTemp(filepath.Join(n.cfg.Dir, snapDir), fmt.Sprintf("db.tmp-send-%d-", to))
 	if err != nil {
-		return nil, nil, err
+		return nil, 0, nil, err
 	}
 	defer func() {
 		err = errors.Join(err, os.Remove(file.Name()))
@@ -75,9 +95,15 @@ func (n *Node) stageSnapshot(to uint64) (file *os.File, meta *raftpb.SnapshotMet
 			return err
 		}
 		meta = &raftpb.SnapshotMetadata{Index: new(index), Term: new(term), ConfState: members.confState()}
-		return writeSnapshot(file, snapHeader{ClusterID: n.identity.ClusterID, Index: index, Term: term, FeatureLevel: featureLevel, Membership: record}, content)
+		return writeSnapshot(&reserveWriter{w: file, n: n}, snapHeader{ClusterID: n.identity.ClusterID, Index: index, Term: term, FeatureLevel: featureLevel, Membership: record}, content)
 	})
-	return file, meta, err
+	if err == nil {
+		size, err = file.Seek(0, io.SeekEnd)
+	}
+	if err == nil {
+		_, err = file.Seek(0, io.SeekStart)
+	}
+	return file, size, meta, err
 }
 
 // acceptSnapshot verifies the file that came with a MsgSnap before raft hears

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
 
 	"github.com/raft-chat/raft-chat/chat"
 	"github.com/raft-chat/raft-chat/httpapi"
@@ -32,7 +33,8 @@ type Server struct {
 
 	url       string
 	listeners []*http.Server
-	serving   sync.WaitGroup
+	serving   sync.WaitGroup // of listeners
+	watching  sync.WaitGroup // of the store's health
 
 	closing  sync.Once
 	closeErr error
@@ -93,6 +95,8 @@ func (s *Server) openNode(ctx context.Context, peer net.Listener) error {
 			grpcAddr = cmp.Or(grpcAddr, p.GRPCAddr)
 		}
 	}
+	// A store that fails while nobody writes must stop the node as well.
+	broken := make(chan error, 1)
 	node, err := raftnode.Open(ctx, raftnode.Config{
 		ID: c.ID, Cluster: list, Join: c.Join, Dir: c.DataDir, Listener: peer, Logger: c.Logger,
 		Attributes:   raftnode.Attributes{Name: c.Name, ClientURL: s.url, GRPCAddr: grpcAddr},
@@ -100,12 +104,24 @@ func (s *Server) openNode(ctx context.Context, peer net.Listener) error {
 		Reachable: c.Reachable,
 		StateMachine: func() (raftnode.StateMachine, error) {
 			var err error
-			s.store, err = chat.OpenStore(filepath.Join(c.DataDir, "store"), chat.StoreOptions{Logger: c.Logger})
+			s.store, err = chat.OpenStore(filepath.Join(c.DataDir, "store"), chat.StoreOptions{
+				Logger: c.Logger, Fatal: func(err error) { broken <- err },
+			})
 			return s.store, err
 		},
 	})
+	if err != nil {
+		return err
+	}
 	s.node = node
-	return err
+	s.watching.Go(func() {
+		select {
+		case err := <-broken:
+			node.Fail(fmt.Errorf("store: %w", err))
+		case <-node.Stopped():
+		}
+	})
+	return nil
 }
 
 // listen opens the sockets that the configuration names.
@@ -212,6 +228,7 @@ func (s *Server) close(ctx context.Context) error {
 	}
 	if s.node != nil {
 		errs = append(errs, s.node.Close(ctx))
+		s.watching.Wait()
 	}
 	if s.store != nil {
 		// What is in memory only would have to be replayed from the log.
@@ -288,6 +305,7 @@ func registerMetrics(r *prometheus.Registry, s *Server) {
 	status := func(f func(raftnode.Status) float64) func() float64 {
 		return func() float64 { return f(s.node.Status()) }
 	}
+	r.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	started := time.Now()
 	gauge("uptime_seconds", "Seconds since this process opened the node.", func() float64 { return time.Since(started).Seconds() })
 	gauge("raft_term", "Current raft term.", status(func(s raftnode.Status) float64 { return float64(s.Term) }))
