@@ -44,9 +44,10 @@
 // order of writes that makes a crash harmless.
 //
 // What is detected at start: a directory of another member or cluster, a
-// missing or damaged identity, damage anywhere in the log but in its very last
-// Save, a missing snapshot, a store that is ahead of its log. What is not: the
-// last Save lost to damage that looks like a torn tail (see scan.go), and a
+// missing or damaged identity, damage anywhere in the log but at its very end,
+// a log that lost its end or a vote, a missing snapshot, a store that is ahead
+// of its log. What is not: damage to the log's end that looks like a torn tail
+// and came within highWaterLag of the write (see scan.go, highwater.go), and a
 // directory replaced by an older copy of itself.
 //
 // # Identity
