@@ -82,7 +82,7 @@ func openDisk(dir string, id *identity, lg *zap.Logger) (_ *walDisk, rec recover
 	if err := removeLeftovers(filepath.Join(dir, snapDir)); err != nil {
 		return nil, rec, err
 	}
-	end, err := scanLog(path, id.Incarnation)
+	end, err := scanLog(path, id)
 	if err != nil {
 		return nil, rec, err
 	}

@@ -375,6 +375,7 @@ func (n *Node) loop() {
 		}
 		n.drain()
 		n.core.advanceReads()
+		n.core.advanceTransfer()
 		for {
 			out, any := n.core.ready()
 			if !any {

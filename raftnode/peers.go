@@ -11,6 +11,7 @@ import (
 	"sync"
 	"time"
 
+	"go.etcd.io/etcd/api/v3/version"
 	"go.etcd.io/etcd/client/pkg/v3/types"
 	"go.etcd.io/etcd/server/v3/etcdserver/api/rafthttp"
 	stats "go.etcd.io/etcd/server/v3/etcdserver/api/v2stats"
@@ -212,12 +213,16 @@ func (p *peers) welcome(q *helloRequest) {
 		case x.kick <- struct{}{}:
 		default:
 		}
-	case joining && !p.closed:
+	case joining && !p.closed && len(p.known) < maxMetJoining:
 		if url, err := ParsePeerURL(q.PeerURL); err == nil {
 			p.meet(q.From, url)
 		}
 	}
 }
+
+// maxMetJoining bounds how many members one that joins gets to know by their
+// hellos, before it has the cluster's records.
+const maxMetJoining = 64
 
 // meet begins to greet a member; mu is held.
 func (p *peers) meet(id uint64, url string) {
@@ -293,6 +298,8 @@ func (p *peers) guarded(next http.Handler) http.Handler {
 			next.ServeHTTP(w, r)
 			return
 		}
+		// rafthttp overlooks the status of an answer without a version.
+		w.Header().Set("X-Server-Version", version.Version)
 		from, err := types.IDFromString(r.Header.Get("X-Server-From"))
 		if err != nil {
 			http.Error(w, "no member id", http.StatusBadRequest)

@@ -38,14 +38,19 @@ func untag(state *raftpb.HardState) *raftpb.HardState {
 // log covers a record's data but not its type, so what a record claims to be
 // is checked against its data and its place.
 type recordCheck struct {
-	inc     Incarnation
-	started bool   // an entry or mark was seen, or the segment's name said where it begins
-	last    uint64 // index of the last entry or mark
-	term    uint64 // of the last hard state
+	metadata []byte // of every segment
+	inc      Incarnation
+	started  bool   // an entry or mark was seen, or the segment's name said where it begins
+	last     uint64 // index of the last entry or mark
+	term     uint64 // of the last hard state
 }
 
 func (c *recordCheck) check(rec *walpb.Record) error {
 	switch rec.GetType() {
+	case wal.MetadataType:
+		if !bytes.Equal(rec.GetData(), c.metadata) {
+			return &IdentityError{"the log belongs to another data directory: bring this member's own directory back"}
+		}
 	case wal.EntryType:
 		return c.entry(rec.GetData())
 	case wal.StateType:

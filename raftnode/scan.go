@@ -32,7 +32,7 @@ import (
 // than highWaterLag old.
 //
 // scanLog returns where reading ends.
-func scanLog(dir string, inc Incarnation) (end logEnd, err error) {
+func scanLog(dir string, id *identity) (end logEnd, err error) {
 	segs, err := segments(dir)
 	if err != nil {
 		return end, err
@@ -40,7 +40,7 @@ func scanLog(dir string, inc Incarnation) (end logEnd, err error) {
 	if len(segs) == 0 {
 		return end, fmt.Errorf("the log in %s has no segment", dir)
 	}
-	check := &recordCheck{inc: inc}
+	check := &recordCheck{inc: id.Incarnation, metadata: id.walMetadata()}
 	if first := segs[0].first; first > 0 {
 		check.started, check.last = true, first-1
 	}
@@ -92,6 +92,10 @@ func scanSegment(path string, crc uint32, check *recordCheck, last bool) (end lo
 			dec.UpdateCRC(rec.GetCrc())
 		}
 		if err := check.check(rec); err != nil {
+			var other *IdentityError
+			if errors.As(err, &other) {
+				return end, err
+			}
 			return end, damaged(path, at, err)
 		}
 		crc = dec.LastCRC()
