@@ -1,6 +1,7 @@
 package raftnode
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -103,10 +104,24 @@ func (n *Node) RemoveMember(ctx context.Context, id uint64) error {
 	return n.change(ctx, callRequest{Op: opRemove, ID: id})
 }
 
-// TransferLeadership makes another voter the leader.
+// TransferLeadership makes another voter the leader, and returns when this
+// node knows it as such.
 func (n *Node) TransferLeadership(ctx context.Context, to uint64) error {
-	_, err := n.call(ctx, callRequest{Op: opTransfer, ID: to})
-	return err
+	if _, err := n.call(ctx, callRequest{Op: opTransfer, ID: to}); err != nil {
+		return err
+	}
+	tick, stop := n.cfg.Clock.Tick(n.cfg.TickInterval / 10)
+	defer stop()
+	for n.Status().Leader != to {
+		select {
+		case <-tick:
+		case <-ctx.Done():
+			return errorf(CodeTransferFailed, "member %d took over, but this node has not heard from it yet", to)
+		case <-n.stop:
+			return errStopping
+		}
+	}
+	return nil
 }
 
 // change carries the operation out and waits until this node knows of it.
@@ -194,18 +209,23 @@ func (n *Node) lead(ctx context.Context, q callRequest) (reply callReply, err er
 	return reply, err
 }
 
-func (n *Node) leaderProgress(ctx context.Context) (reply callReply, err error) {
-	reply.TimeNS = n.cfg.Clock.Now().UnixNano()
-	err = n.onLoop(ctx, func() {
+func (n *Node) leaderProgress(ctx context.Context) (callReply, error) {
+	// Filled on the loop, and read only once that is done with it: a node that
+	// stops meanwhile returns before.
+	reply := &callReply{TimeNS: n.cfg.Clock.Now().UnixNano()}
+	err := n.onLoop(ctx, func() {
 		n.core.rn.WithProgress(func(id uint64, _ raft.ProgressType, pr tracker.Progress) {
 			reply.Progress = append(reply.Progress, progress{ID: id, Match: pr.Match, Active: pr.RecentActive || id == n.cfg.ID})
 			if id == n.cfg.ID {
 				reply.Last = pr.Match
 			}
 		})
+		slices.SortFunc(reply.Progress, func(a, b progress) int { return cmp.Compare(a.ID, b.ID) })
 	})
-	slices.SortFunc(reply.Progress, func(a, b progress) int { return int(a.ID) - int(b.ID) })
-	return reply, err
+	if err != nil {
+		return callReply{}, err
+	}
+	return *reply, nil
 }
 
 func (r *callReply) of(id uint64) progress {
@@ -372,7 +392,13 @@ func (n *Node) transferAway(ctx context.Context) error {
 	return n.transferTo(ctx, best.ID)
 }
 
-// handOver is the planned stop of a leader.
+// HandOver moves the leadership to another member if this node has it, as the
+// first step of a planned stop: requests are served on while it moves. It is
+// tried once.
+func (n *Node) HandOver(ctx context.Context) {
+	n.handing.Do(func() { n.handOver(ctx) })
+}
+
 func (n *Node) handOver(ctx context.Context) {
 	if n.Status().Leader != n.cfg.ID || len(n.applier.members.Load().Voters) == 1 {
 		return
@@ -381,10 +407,6 @@ func (n *Node) handOver(ctx context.Context) {
 		n.logger.Warn("stopping without handing the leadership over", "error", err)
 	}
 }
-
-// HandOver moves the leadership to another member if this node has it, as the
-// first step of a planned stop: requests are served on while it moves.
-func (n *Node) HandOver(ctx context.Context) { n.handOver(ctx) }
 
 // superviseLoop registers this member, promotes learners that have caught up,
 // and watches the disk and the clock.

@@ -52,6 +52,7 @@ type Node struct {
 	failed   chan struct{} // closed: the node stopped by itself
 	failing  sync.Once
 	err      error // why it failed; set before failed is closed
+	handing  sync.Once
 	closing  sync.Once
 	closeErr error
 	wg       sync.WaitGroup
@@ -711,7 +712,7 @@ func (n *Node) end() { n.ending.Do(func() { close(n.stop) }) }
 func (n *Node) Close(ctx context.Context) error {
 	n.closing.Do(func() {
 		if n.Err() == nil {
-			n.handOver(ctx)
+			n.HandOver(ctx)
 		}
 		n.end()
 		n.wg.Wait()

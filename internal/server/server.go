@@ -51,6 +51,7 @@ func Open(ctx context.Context, c Config) (_ *Server, err error) {
 		}
 	}()
 	if err := c.Validate(); err != nil {
+		closeAll(c.APIListener, c.PeerListener)
 		return nil, err
 	}
 	s.config, s.logger = c, c.Logger

@@ -1,0 +1,94 @@
+package e2e
+
+import (
+	"fmt"
+	"syscall"
+	"testing"
+
+	"github.com/raft-chat/raft-chat/internal/testcluster"
+)
+
+func TestKillingAllNodesLosesNothing(t *testing.T) {
+	c := startCluster(t, 3, quick...)
+	var ledger testcluster.Ledger
+	load := testcluster.StartLoad(t, c.client, &ledger, 8, c.urls())
+	for range 5 {
+		load.Await(150)
+		for _, n := range c.nodes {
+			n.signal(syscall.SIGKILL)
+		}
+		for _, n := range c.nodes {
+			n.wait()
+		}
+		c.startAll()
+	}
+	load.Await(150)
+	load.Stop()
+	c.check(&ledger)
+}
+
+func TestWritesGoOnWhenTheLeaderIsKilled(t *testing.T) {
+	c := startCluster(t, 3, quick...)
+	var ledger testcluster.Ledger
+	load := testcluster.StartLoad(t, c.client, &ledger, 8, c.urls())
+	for range 3 {
+		load.Await(100)
+		leader := c.leader()
+		leader.kill()
+		load.Await(150) // by the two that are left
+		c.start(leader.id)
+	}
+	load.Await(100)
+	load.Stop()
+	c.check(&ledger)
+}
+
+func TestStoppingTheLeaderIsPlanned(t *testing.T) {
+	c := startCluster(t, 3, quick...)
+	var ledger testcluster.Ledger
+	load := testcluster.StartLoad(t, c.client, &ledger, 8, c.urls())
+	for range 3 {
+		load.Await(100)
+		leader := c.leader()
+		leader.stop(syscall.SIGTERM)
+		load.Await(150)
+		c.start(leader.id)
+		c.awaitReady()
+	}
+	load.Stop()
+	c.check(&ledger)
+}
+
+func TestOneNodeKeepsEverything(t *testing.T) {
+	c := startCluster(t, 1, quick...)
+	var ledger testcluster.Ledger
+	load := testcluster.StartLoad(t, c.client, &ledger, 4, c.urls())
+	for _, s := range []syscall.Signal{syscall.SIGKILL, syscall.SIGTERM, syscall.SIGKILL, syscall.SIGKILL} {
+		load.Await(150)
+		c.nodes[0].signal(s)
+		c.nodes[0].wait()
+		c.start(1)
+	}
+	load.Await(150)
+	load.Stop()
+	c.check(&ledger)
+}
+
+// Each message is looked for as soon as the restarted node answers at all.
+func TestReadsAfterARestartSeeWhatWasAcknowledged(t *testing.T) {
+	c := startCluster(t, 1, quick...)
+	for i := range 5 {
+		m := testcluster.Message{Room: "general", User: "ann", Message: fmt.Sprint("message ", i), ClientMessageID: fmt.Sprint(i)}
+		stored := c.post(c.nodes[0], m)
+		c.nodes[0].kill()
+		c.start(1)
+		var page []testcluster.Message
+		testcluster.Eventually(t, "an answer", func() (err error) {
+			page, err = c.client.Page(t.Context(), c.nodes[0].url, "general", "")
+			return err
+		})
+		if len(page) != i+1 || page[i].Seq != stored.Seq || page[i].Message != m.Message {
+			t.Errorf("after restart %d a linearizable read answers %+v, the last acknowledged message is %+v", i+1, page, stored)
+		}
+	}
+}

@@ -1,0 +1,134 @@
+package e2e
+
+import (
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/raft-chat/raft-chat/internal/testcluster"
+)
+
+// prologue is what a block's script begins with. curl fails on a refusal, so
+// that the script does. The nodes are killed when the script ends.
+const prologue = `
+curl() {
+  if [[ " $* " == *" --fail "* ]]; then
+    command curl -sS "$@" # it excludes the other
+  else
+    command curl -sS --fail-with-body "$@"
+  fi
+}
+await_ready() {
+  local port deadline=$((SECONDS + 60))
+  running=($(jobs -p)) # bash forgets a job that has ended, but not how its pid did
+  for port in "$@"; do
+    until command curl -s --fail --max-time 10 --output /dev/null "http://127.0.0.1:$port/readyz"; do
+      if ((SECONDS > deadline)); then
+        echo "the node on port $port does not get ready" >&2
+        return 1
+      fi
+      sleep 0.05
+    done
+  done
+}
+cleanup() {
+  local pids
+  pids=$(jobs -p)
+  [[ -z $pids ]] || kill -9 $pids 2>/dev/null || true
+}
+trap cleanup EXIT
+`
+
+// portText finds the ports that a block's commands name.
+var portText = regexp.MustCompile(`(?:127\.0\.0\.1:|--port[ =])(\d+)`)
+
+// replacePorts returns the commands with other ports in place of those of
+// 32768 and above, which a connection of anybody's may be using, and the
+// ports that the commands have then. The others stay as they are printed.
+func replacePorts(t *testing.T, commands string) (string, []int) {
+	t.Helper()
+	var ports []int
+	var pairs []string
+	for _, m := range portText.FindAllStringSubmatch(commands, -1) {
+		port, err := strconv.Atoi(m[1])
+		if err != nil {
+			t.Fatal(err)
+		}
+		switch {
+		case slices.Contains(ports, port) || slices.Contains(pairs, m[1]):
+		case port < 32768:
+			ports = append(ports, port)
+		default:
+			pairs = append(pairs, m[1], fmt.Sprint(freePorts(t, 1)[0]))
+		}
+	}
+	return strings.NewReplacer(pairs...).Replace(commands), ports
+}
+
+func TestReadme(t *testing.T) {
+	readme, err := os.ReadFile(filepath.Join(moduleDir, "README.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	found, err := blocks(string(readme))
+	if err != nil {
+		t.Fatalf("README.md: %v", err)
+	}
+	// What the script says at last, after the block, and what must be in its output.
+	for _, tt := range []struct {
+		name, epilogue string
+		want           []string
+	}{
+		{"one-node", "", []string{`"Message":"hello"`, `"User":"cron"`, `["general"]`, `"ClientMessageID":"a-1"`}},
+		{"three-nodes", "", []string{`"Message":"foo"`, `"Message":"bar"`}},
+		// The removed node ends by itself and well; the others take messages.
+		{"membership", "wait \"${running[2]}\"\ncurl -L http://127.0.0.1:42380/rooms/general -d '{\"Message\": \"after\", \"User\": \"username\"}'\n",
+			[]string{`"ID":3`, `"Message":"after"`}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			block, ok := found[tt.name]
+			if !ok {
+				t.Fatalf("README.md has no sh block marked <!-- test: %s -->", tt.name)
+			}
+			commands, ports := replacePorts(t, script(block)+tt.epilogue)
+			awaitPorts(t, ports)
+			p := start(t, t.TempDir(), "bash", "-eu", "-o", "pipefail", "-c", prologue+commands)
+			p.name = "the block " + tt.name
+			if code := p.wait(); code != 0 {
+				t.Errorf("exit code %d", code)
+			}
+			for _, want := range tt.want {
+				if !strings.Contains(p.out.String(), want) {
+					t.Errorf("the output does not have %s", want)
+				}
+			}
+		})
+	}
+	for name := range found {
+		if name != "one-node" && name != "three-nodes" && name != "membership" {
+			t.Errorf("README.md has a block %s that no test runs", name)
+		}
+	}
+}
+
+// awaitPorts waits until the printed ports are free: a node of an earlier
+// block may just be going.
+func awaitPorts(t *testing.T, ports []int) {
+	t.Helper()
+	testcluster.Eventually(t, "the printed ports to be free (a node of yours may run on them)", func() error {
+		for _, port := range ports {
+			l, err := net.Listen("tcp", fmt.Sprint("127.0.0.1:", port))
+			if err != nil {
+				return err
+			}
+			_ = l.Close() // it was only asked for
+		}
+		return nil
+	})
+}
