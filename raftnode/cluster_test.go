@@ -9,6 +9,7 @@ import (
 	"io"
 	"iter"
 	"log/slog"
+	"math/rand/v2"
 	"net"
 	"os"
 	"path/filepath"
@@ -143,14 +144,19 @@ func newTestCluster(t *testing.T, members int) *testCluster {
 }
 
 // freeAddr finds a port that nobody listens on; it stays the member's for the
-// whole test.
+// whole test. It lies below the range that outgoing connections take theirs
+// from, or one of those could hold it while the member is down.
 func freeAddr(t *testing.T) string {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().String()
+	var addr string
+	eventually(t, "a free port", func() bool {
+		l, err := net.Listen("tcp", fmt.Sprint("127.0.0.1:", 13_000+rand.IntN(9_000)))
+		if err != nil {
+			return false
+		}
+		addr = l.Addr().String()
+		return l.Close() == nil
+	})
+	return addr
 }
 
 func (c *testCluster) memberDir(id uint64) string { return filepath.Join(c.dir, fmt.Sprint(id)) }

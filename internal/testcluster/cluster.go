@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math/rand/v2"
 	"maps"
 	"net"
 	"path/filepath"
@@ -76,7 +77,7 @@ func New(t testing.TB, n int, tune func(*server.Config)) *Cluster {
 // place gives a new node its addresses and opens its sockets.
 func (c *Cluster) place(id uint64) *node {
 	c.t.Helper()
-	m := &node{id: id, api: c.listen("127.0.0.1:0"), peer: c.listen("127.0.0.1:0")}
+	m := &node{id: id, api: c.listen(freeAddr), peer: c.listen(freeAddr)}
 	m.apiAddr, m.peerAddr = m.api.Addr().String(), m.peer.Addr().String()
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -84,13 +85,17 @@ func (c *Cluster) place(id uint64) *node {
 	return m
 }
 
-// listen waits for the address: after a stop the system may take a moment to
-// give a port back, and a connection of somebody else's may have borrowed it.
-func (c *Cluster) listen(addr string) *listener {
+// freeAddr is an address to try. Its port lies below those that outgoing
+// connections take, or one of these could hold it while the node is down.
+func freeAddr() string { return fmt.Sprint("127.0.0.1:", 13_000+rand.IntN(9_000)) }
+
+// listen waits for an address: after a stop the system may take a moment to
+// give a port back.
+func (c *Cluster) listen(addr func() string) *listener {
 	c.t.Helper()
 	var l net.Listener
-	Eventually(c.t, "the address "+addr, func() (err error) {
-		l, err = net.Listen("tcp", addr)
+	Eventually(c.t, "an address", func() (err error) {
+		l, err = net.Listen("tcp", addr())
 		return err
 	})
 	return &listener{Listener: l}
@@ -115,7 +120,8 @@ func (c *Cluster) Start(id uint64) {
 		c.t.Fatalf("node %d runs already", id)
 	}
 	if m.api == nil {
-		m.api, m.peer = c.listen(m.apiAddr), c.listen(m.peerAddr)
+		m.api = c.listen(func() string { return m.apiAddr })
+		m.peer = c.listen(func() string { return m.peerAddr })
 	}
 	conf := server.Config{
 		ID: id, Cluster: m.cluster, Join: m.join, DataDir: filepath.Join(c.dir, fmt.Sprint("node-", id)),
