@@ -235,7 +235,10 @@ func (n *node) flood(counter prometheus.Counter) (posted int) {
 	n.t.Helper()
 	payload := []byte(strings.Repeat("x", 60<<10))
 	written, still := -1.0, 0
+	pace := time.NewTicker(time.Millisecond) // or the stream would stand still only because it had no turn
+	defer pace.Stop()
 	for still < 40 {
+		<-pace.C
 		if posted > 4000 {
 			n.t.Fatal("the buffers of the system have no end")
 		}
@@ -307,7 +310,9 @@ func TestFirehoseDeadReader(t *testing.T) {
 	n := newNode(t, func(o *Options) { o.WriteTimeout, o.CloseGrace = 50*time.Millisecond, 50*time.Millisecond })
 	dead := n.dial("?since=0", 4<<10, nil)
 	n.flood(n.server.metrics.messages)
+	payload := strings.Repeat("x", 60<<10)
 	eventually(t, "the connection of a dead reader stays", func() bool {
+		n.post("flood", "u", payload) // in case the stream was only late, and the flood ended before the buffers were full
 		return testutil.ToFloat64(n.server.metrics.ended.WithLabelValues("slow")) == 1 && testutil.ToFloat64(n.server.metrics.streams) == 0
 	})
 	_ = dead.CloseNow()
