@@ -32,6 +32,7 @@ type commandResult struct {
 const (
 	effectMessage = 1
 	effectRoom    = 2
+	effectTrim    = 3
 )
 
 // applier is the deterministic core: it turns log entries into one batch of
@@ -40,9 +41,10 @@ const (
 type applier struct {
 	db       *pebble.DB
 	batch    *pebble.Batch
+	indexed  bool     // batch can be read, together with what is stored
 	now      counters // after what the running Apply decided so far
 	rooms    *roomCache
-	touched  []*room                  // rooms the running Apply posted to, in order
+	touched  []*room                  // rooms whose state the running Apply changed, in order
 	messages []*Message               // messages it appended, in ID order
 	priors   map[dedupKey]dedupRecord // client message ids it stored
 	bySeq    map[messageKey]*Message  // messages with such an id, for repeats
@@ -50,6 +52,10 @@ type applier struct {
 	entry    entry
 	slab     []Message // messages of the entry, allocated together
 	runs     []run
+	index    uint64 // of the entry
+	first    uint64 // ID of the first message of the entry, if it has any
+	dropped  uint64 // newest ID that the running Apply dropped
+	trimmed  bool   // the entry dropped messages
 	hash     xxhash.Digest
 	key      []byte
 	scratch  []byte
@@ -91,7 +97,7 @@ func (a *applier) run(entries iter.Seq2[uint64, []byte], last uint64) (results [
 	}
 	a.now.applied = last
 	for _, rm := range a.touched {
-		op := a.batch.SetDeferred(idKeyLen, roomStateLen)
+		op := a.batch.SetDeferred(idKeyLen, rm.roomState.len())
 		appendRoomStateKey(op.Key[:0], rm.number)
 		rm.roomState.put(op.Value)
 		if err := op.Finish(); err != nil {
@@ -114,7 +120,7 @@ func (a *applier) finish() {
 	clear(a.entry.commands)
 	a.slab = nil
 	a.rooms.trim()
-	a.batch = nil
+	a.batch, a.indexed, a.dropped = nil, false, 0
 	if a.ids != nil {
 		// A failed read was reported when it happened.
 		_ = a.ids.Close()
@@ -137,7 +143,7 @@ func (a *applier) applyEntry(index uint64, data []byte) ([]commandResult, error)
 	a.postedUS = max(a.now.postedAtUS, a.entry.timeUS)
 	a.slab = make([]Message, 0, len(commands))
 	a.runs = a.runs[:0]
-	first := a.now.id + 1
+	a.index, a.first, a.trimmed = index, a.now.id+1, false
 
 	// The rolling hash is taken entry by entry, so that it does not depend on
 	// how entries are grouped into calls.
@@ -155,6 +161,8 @@ func (a *applier) applyEntry(index uint64, data []byte) ([]commandResult, error)
 			results[i], err = a.post(&c.post)
 		case kindCreateRoom:
 			results[i], err = a.createRoom(&c.createRoom, index, len(commands) == 1)
+		case kindTrim:
+			results[i], err = a.trim(&c.trim)
 		default:
 			err = badEntry("command kind %d", c.kind)
 		}
@@ -162,15 +170,35 @@ func (a *applier) applyEntry(index uint64, data []byte) ([]commandResult, error)
 			return nil, err
 		}
 	}
-	if len(a.runs) > 0 {
-		a.scratch = appendRuns(a.scratch[:0], a.runs)
-		a.key = appendIDKey(a.key[:0], first)
-		if err := a.batch.Set(a.key, a.scratch, nil); err != nil {
-			return nil, err
-		}
+	if err := a.putRuns(); err != nil {
+		return nil, err
 	}
 	a.now.hash = a.hash.Sum64()
 	return results, nil
+}
+
+// putRuns stores where the messages of the entry are.
+func (a *applier) putRuns() error {
+	if len(a.runs) == 0 {
+		return nil
+	}
+	if a.trimmed {
+		gone, err := a.firstSeqs().allDropped(a.runs)
+		if err != nil || gone {
+			return err
+		}
+	}
+	a.scratch = appendRuns(a.scratch[:0], a.runs)
+	a.key = appendIDKey(a.key[:0], a.first)
+	return a.batch.Set(a.key, a.scratch, nil)
+}
+
+// touch remembers that the state of rm is to be stored.
+func (a *applier) touch(rm *room) {
+	if !rm.touched {
+		rm.touched = true
+		a.touched = append(a.touched, rm)
+	}
 }
 
 // guard runs a pure decision and survives a panic of it: the same command would
@@ -204,6 +232,9 @@ func (a *applier) prior(rm *room, clientID string) (dedupRecord, error) {
 	}
 	if len(a.priors) > 0 {
 		if r, ok := a.priors[dedupKey{rm.number, clientID}]; ok {
+			if r.seq < rm.first {
+				r = dedupRecord{} // dropped in the running Apply
+			}
 			return r, nil
 		}
 	}
@@ -233,7 +264,7 @@ func (a *applier) prior(rm *room, clientID string) (dedupRecord, error) {
 		return dedupRecord{}, err
 	}
 	r, err := decodeDedup(value)
-	// The key of a message that is no longer stored counts as absent.
+	// The running Apply may have dropped the message.
 	if err == nil && r.seq < rm.first {
 		return dedupRecord{}, nil
 	}
@@ -282,10 +313,7 @@ func (a *applier) appendMessage(rm *room, c *postCommand, hash authorHash) *Mess
 		rm.first = rm.last
 	}
 	rm.lastID, rm.lastPostedUS = id, a.postedUS
-	if !rm.touched {
-		rm.touched = true
-		a.touched = append(a.touched, rm)
-	}
+	a.touch(rm)
 
 	op := a.batch.SetDeferred(messageKeyLen, messageRecordLen(id, a.postedUS, c.user, c.clientID, c.payload))
 	appendMessageKey(op.Key[:0], rm.number, rm.last)

@@ -23,6 +23,8 @@ func randomEntries(seed uint64, n int) [][]byte {
 			switch r.IntN(8) {
 			case 0:
 				commands[j] = createRoom(room, "made")
+			case 2:
+				commands[j] = trim(room, uint64(r.IntN(i+2)))
 			case 1:
 				c := postCommand{room: fmt.Sprintf("room-%d", r.IntN(9)), user: "u", payload: []byte("p"), mustExist: true}
 				commands[j] = c.encode()
@@ -117,19 +119,20 @@ func TestApplyRefusesWhole(t *testing.T) {
 		"no version":      append([]byte{16, 1}, post("a", "u", "p", "")...),
 		"level":           append([]byte{8, 1, 16, 2}, post("a", "u", "p", "")...),
 		"no level":        append([]byte{8, 1}, post("a", "u", "p", "")...),
-		"trim":            append(appendHeader(nil, 1), 0x22, 2, 0x1a, 0),
+		"unknown kind":    append(appendHeader(nil, 1), 0x22, 2, 0x22, 0),
 		"no kind":         append(appendHeader(nil, 1), 0x22, 0),
 		"two kinds":       append(appendHeader(nil, 1), 0x22, 4, 0x0a, 0, 0x12, 0),
 		"unknown field":   append(encodeEntry(1, post("a", "u", "p", "")), 0x28, 1),
 		"torn":            encodeEntry(1, post("a", "u", "p", ""))[:12],
 		"text not UTF-8":  encodeEntry(1, post("\xff", "u", "p", "")),
 		"unknown in post": append(appendHeader(nil, 1), 0x22, 4, 0x0a, 2, 0x30, 1),
+		"unknown in trim": append(appendHeader(nil, 1), 0x22, 4, 0x1a, 2, 0x18, 1),
 	}
 	s, want := memStore(t), memStore(t)
 	apply(t, s, good)
 	apply(t, want, good)
 	for name, e := range bad {
-		more := encodeEntry(2, post("a", "u", "more", "2"), post("new", "u", "more", ""), createRoom("c", ""))
+		more := encodeEntry(2, post("a", "u", "more", "2"), post("new", "u", "more", ""), createRoom("c", ""), trim("a", 2))
 		if _, err := s.Apply(from(2, more, e), 3, []byte("meta")); err == nil {
 			t.Errorf("%s: was applied", name)
 		}

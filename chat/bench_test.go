@@ -39,6 +39,29 @@ func BenchmarkApply(b *testing.B) {
 	}
 }
 
+// BenchmarkTrim measures a dropped message of a command that drops 4,096, in
+// entries that other rooms share.
+func BenchmarkTrim(b *testing.B) {
+	s := memStore(b)
+	n := 0
+	for i := 0; i < b.N; i += maxTrimMessages {
+		b.StopTimer()
+		for range 2 * maxTrimMessages / 256 {
+			commands := make([][]byte, 256)
+			for j := range commands {
+				n++
+				commands[j] = post(fmt.Sprintf("room-%d", j%2), "user", "hello, this is a message", fmt.Sprint(n))
+			}
+			apply(b, s, encodeEntry(1, commands...))
+		}
+		b.StartTimer()
+		info := apply(b, s, encodeEntry(1, trim("room-0", 1<<40)))[0][0].room
+		if info.Messages != 0 {
+			b.Fatalf("%d messages are left", info.Messages)
+		}
+	}
+}
+
 // BenchmarkFirehose measures a message of a stream of all rooms, read from the
 // recent messages and from the store.
 func BenchmarkFirehose(b *testing.B) {

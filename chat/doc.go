@@ -26,14 +26,22 @@
 // messages or, further back, from the store. A stream that is not read costs
 // its cursor.
 //
+// Trim drops the oldest messages of a room, through the log and in bounded steps.
+// What is dropped is gone at once for every reader, the recent messages
+// included, and its client message ids are free. A stream that had yet to deliver
+// some of it tells of a Gap instead (delivery.go), before anything else: so
+// whoever has everything up to an ID also knows of every gap up to it, and can
+// go on from there.
+//
 // # What a caller may rely on
 //
 // Post returns a message only after it is committed and applied here. Seq of a
 // room and ID of the cluster are 1, 2, 3 … and the same on every replica. A
 // client message id is used for one message of its room, however often and
-// wherever it is sent. An outcome that is not known is reported as such. Nothing
-// a client sends stops Apply: what is invalid is refused before it is proposed,
-// and what the state forbids is a result of its command.
+// wherever it is sent, as long as that message is stored. An outcome that is not
+// known is reported as such. Nothing a client sends stops Apply: what is invalid
+// is refused before it is proposed, and what the state forbids is a result of its
+// command.
 //
 // An entry that this build cannot understand stops the node: skipping it would
 // let the replicas differ.

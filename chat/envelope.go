@@ -29,6 +29,7 @@ const (
 
 	fieldPost       protowire.Number = 1
 	fieldCreateRoom protowire.Number = 2
+	fieldTrim       protowire.Number = 3
 
 	fieldPostRoom      protowire.Number = 1
 	fieldPostUser      protowire.Number = 2
@@ -38,6 +39,9 @@ const (
 
 	fieldCreateRoomRoom protowire.Number = 1
 	fieldCreateRoomName protowire.Number = 2
+
+	fieldTrimRoom  protowire.Number = 1
+	fieldTrimBelow protowire.Number = 2
 )
 
 // maxEnvelopeHeader is more than the header of an entry needs.
@@ -48,6 +52,7 @@ type commandKind uint8
 const (
 	kindPost commandKind = iota + 1
 	kindCreateRoom
+	kindTrim
 )
 
 // command is one decoded command; the field that kind names is set.
@@ -55,6 +60,7 @@ type command struct {
 	kind       commandKind
 	post       postCommand
 	createRoom createRoomCommand
+	trim       trimCommand
 	// texts are the command's strings, as parts of entry.text, until all of the
 	// entry was read.
 	texts [3]span
@@ -170,6 +176,8 @@ func (e *entry) reset(data []byte) error {
 		case kindCreateRoom:
 			c.createRoom.room = c.texts[0].of(text)
 			c.createRoom.name = c.texts[1].of(text)
+		case kindTrim:
+			c.trim.room = c.texts[0].of(text)
 		}
 	}
 	return nil
@@ -220,6 +228,9 @@ func (s *scanner) command(in span, c *command) {
 	case num == fieldCreateRoom:
 		c.kind = kindCreateRoom
 		s.createRoom(body, c)
+	case num == fieldTrim:
+		c.kind = kindTrim
+		s.trim(body, c)
 	default:
 		s.unknown("command", num, typ)
 	}

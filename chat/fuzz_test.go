@@ -28,6 +28,8 @@ func asProto(e *entry) *chatpb.Batch {
 			}}
 		case kindCreateRoom:
 			c.Kind = &chatpb.Command_CreateRoom{CreateRoom: &chatpb.CreateRoom{Room: from.createRoom.room, Name: from.createRoom.name}}
+		case kindTrim:
+			c.Kind = &chatpb.Command_Trim{Trim: &chatpb.Trim{Room: from.trim.room, Below: from.trim.below}}
 		}
 		b.Commands = append(b.Commands, c)
 	}
@@ -41,6 +43,7 @@ func seedEntries() [][]byte {
 		encodeEntry(0, post("r", "u", "p", "id")),
 		encodeEntry(-5, createRoom("", "name"), must.encode(), createRoom("r", "")),
 		encodeEntry(1<<60, post("r", "u", strings.Repeat("long", 100), "")),
+		encodeEntry(2, trim("r", 1<<63), post("r", "u", "p", ""), trim("", 0), trim("r", 2)),
 		append(encodeEntry(1, post("r", "u", "p", "")), 0x28, 1),
 	}
 }
@@ -94,7 +97,7 @@ func FuzzEntry(f *testing.F) {
 
 // The codec writes what protobuf reads.
 func TestEncodeAgreesWithProtobuf(t *testing.T) {
-	for _, data := range seedEntries()[1:4] {
+	for _, data := range seedEntries()[1:5] {
 		var b chatpb.Batch
 		if err := proto.Unmarshal(data, &b); err != nil {
 			t.Fatal(err)
@@ -117,8 +120,13 @@ func FuzzRecords(f *testing.F) {
 	r := roomRecord{number: 1, createdUS: 2, display: "x"}
 	f.Add(r.append(nil))
 	st := make([]byte, roomStateLen)
-	(&roomState{1, 2, 2, 3, 4}).put(st)
+	(&roomState{1, 2, 2, 3, 4, 0}).put(st)
 	f.Add(st)
+	trimmed := make([]byte, trimmedStateLen)
+	(&roomState{3, 2, 0, 3, 4, 3}).put(trimmed)
+	f.Add(trimmed)
+	f.Add((&droppedRecord{7, 8}).append(nil))
+	f.Add(appendTrims(nil, 9))
 	m := make([]byte, messageRecordLen(1, 2, "u", "id", []byte("p")))
 	putMessageRecord(m, 1, 2, "u", "id", []byte("p"))
 	f.Add(m)
@@ -143,7 +151,7 @@ func FuzzRecords(f *testing.F) {
 			same("room", again.append(nil), once, err)
 		}
 		if st, err := decodeRoomState(b); err == nil {
-			got := make([]byte, roomStateLen)
+			got := make([]byte, st.len())
 			st.put(got)
 			same("state", got, b, nil)
 		}
@@ -163,6 +171,12 @@ func FuzzRecords(f *testing.F) {
 			once := appendRuns(nil, runs)
 			again, err := decodeRuns(once, nil)
 			same("runs", appendRuns(nil, again), once, err)
+		}
+		if d, err := decodeDropped(b); err == nil {
+			same("dropped", d.append(nil), b, nil)
+		}
+		if index, err := decodeTrims(b); err == nil {
+			same("trims", appendTrims(nil, index), b, nil)
 		}
 		if d, err := decodeDedup(b); err == nil {
 			got := make([]byte, dedupLen)

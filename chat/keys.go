@@ -10,13 +10,21 @@ import "encoding/binary"
 //	0x00 'a'                     counters: applied index, newest ID, next room number,   every Apply
 //	                             newest PostedAt, rolling hash (formatCounters)
 //	0x00 'm'                     member records of the log, opaque (formatMeta)          when given to Apply
+//	0x00 't'                     index of the last log entry that dropped messages       when messages are dropped
+//	                             (formatTrims)
 //	0x01 name                    number, created, display name (formatRoom)              when the room is made
-//	0x02 room BE8                counters of the room (formatRoomState)                  once an Apply that posts to it
+//	0x02 room BE8                counters of the room (formatRoomState)                  once an Apply that changes them
 //	0x03 room BE8                name (formatRoomName)                                   when the room is made
 //	0x04 room BE8, seq BE8       the message (formatMessage)                             once a message
 //	0x05 first ID BE8            runs of (room, first seq, count) (formatRuns)           once a log entry that posts
 //	0x06 room BE8, client id     seq, hash of author and payload (formatDedup)           once a message with a client id
 //	0x07 room BE8, ID BE8        reserved: events of a room that are no messages
+//	0x08 ID BE8                  room whose last dropped message had the ID, index of    when messages are dropped
+//	                             the log entry that dropped it (formatDropped)
+//
+// Dropping messages deletes their records, the client message ids they hold and
+// the runs of log entries of which nothing is left; every stored record of runs
+// has a message that is stored.
 //
 // A message's records, its room's counters and the applied index are written in
 // one batch, so a crash leaves all of an Apply or nothing.
@@ -29,7 +37,8 @@ const (
 	prefixIDIndex   = 0x05
 	prefixDedup     = 0x06
 	prefixEvent     = 0x07 // reserved
-	prefixEnd       = 0x08 // first byte that no key has
+	prefixDropped   = 0x08
+	prefixEnd       = 0x09 // first byte that no key has
 )
 
 const (
@@ -38,6 +47,7 @@ const (
 )
 
 func countersKey() []byte { return []byte{prefixMeta, 'a'} }
+func trimsKey() []byte    { return []byte{prefixMeta, 't'} }
 func metaKey() []byte     { return []byte{prefixMeta, 'm'} }
 
 func appendRoomKey(b []byte, name string) []byte {
@@ -59,6 +69,10 @@ func appendMessageKey(b []byte, room, seq uint64) []byte {
 
 func appendIDKey(b []byte, first uint64) []byte {
 	return binary.BigEndian.AppendUint64(append(b, prefixIDIndex), first)
+}
+
+func appendDroppedKey(b []byte, id uint64) []byte {
+	return binary.BigEndian.AppendUint64(append(b, prefixDropped), id)
 }
 
 func appendDedupKey(b []byte, room uint64, clientID string) []byte {

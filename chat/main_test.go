@@ -43,6 +43,11 @@ func createRoom(room, name string) []byte {
 	return c.encode()
 }
 
+func trim(room string, below uint64) []byte {
+	c := trimCommand{room: room, below: below}
+	return c.encode()
+}
+
 // from numbers entries from index on.
 func from(index uint64, entries ...[]byte) iter.Seq2[uint64, []byte] {
 	return func(yield func(uint64, []byte) bool) {

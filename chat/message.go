@@ -64,9 +64,12 @@ type RoomInfo struct {
 	// DisplayName is the title given when the room was made, or "".
 	DisplayName string
 	// Messages is how many messages are stored; FirstSeq and LastSeq are the
-	// first and last of them, both 0 while the room never had one.
+	// first and last of them, both 0 while the room never had one. What Trim
+	// dropped is not stored any more, but Seqs go on: FirstSeq is LastSeq+1 when
+	// all of them were dropped.
 	Messages, FirstSeq, LastSeq uint64
 	CreatedAt                   time.Time
-	// LastPostedAt is the zero time while the room never had a message.
+	// LastPostedAt is that of the message LastSeq, also if it was dropped. It is
+	// the zero time while the room never had a message.
 	LastPostedAt time.Time
 }

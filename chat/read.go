@@ -133,7 +133,22 @@ func iterMessage(it *pebble.Iterator, name string) (*Message, error) {
 	return decodeMessage(value, name, binary.BigEndian.Uint64(key[9:]))
 }
 
-// cluster gives the messages of all rooms with after < ID <= head in ID order.
+// iterRuns decodes the log entry an iterator over the ID index is at: the ID of
+// its first message, and its runs.
+func iterRuns(it *pebble.Iterator, into []run) (id uint64, runs []run, err error) {
+	if len(it.Key()) != idKeyLen {
+		return 0, into, badRecord("ID index key")
+	}
+	value, err := it.ValueAndErr()
+	if err != nil {
+		return 0, into, err
+	}
+	runs, err = decodeRuns(value, into)
+	return binary.BigEndian.Uint64(it.Key()[1:]), runs, err
+}
+
+// cluster gives the messages of all rooms with after < ID <= head in ID order. r
+// does not change meanwhile.
 func (s scan) cluster(r pebble.Reader, after, head uint64) (page []*Message, err error) {
 	if after >= head {
 		return nil, nil
@@ -153,26 +168,29 @@ func (s scan) cluster(r pebble.Reader, after, head uint64) (page []*Message, err
 	}
 	defer func() { err = errors.Join(err, messages.Close()) }()
 
+	// Where nothing was ever dropped, no room needs to be asked for it.
+	trimmed, err := readTrims(r)
+	if err != nil {
+		return nil, err
+	}
+
 	// The entry that holds ID after+1 is the last one that does not begin after
-	// it; if that was trimmed away, the first one that is left.
+	// it; if that was dropped, the first one that is left.
 	ok := index.SeekLT(appendIDKey(nil, after+2))
 	if !ok {
 		ok = index.First()
 	}
-	names := make(map[uint64]string)
+	type place struct {
+		name  string
+		first uint64 // what is before was dropped
+	}
+	places := make(map[uint64]place)
 	var runs []run
 	var key []byte
 	bytes := 0
 	for ; ok; ok = index.Next() {
-		if len(index.Key()) != idKeyLen {
-			return nil, badRecord("ID index key")
-		}
-		id := binary.BigEndian.Uint64(index.Key()[1:])
-		value, err := index.ValueAndErr()
-		if err != nil {
-			return nil, err
-		}
-		if runs, err = decodeRuns(value, runs); err != nil {
+		var id uint64
+		if id, runs, err = iterRuns(index, runs); err != nil {
 			return nil, err
 		}
 		for _, run := range runs {
@@ -185,12 +203,26 @@ func (s scan) cluster(r pebble.Reader, after, head uint64) (page []*Message, err
 				run.count -= after + 1 - id
 				id = after + 1
 			}
-			name, known := names[run.room]
+			room, known := places[run.room]
 			if !known {
-				if name, err = readRoomName(r, run.room); err != nil {
+				if room.name, err = readRoomName(r, run.room); err != nil {
 					return nil, err
 				}
-				names[run.room] = name
+				if trimmed > 0 {
+					st, err := readRoomState(r, run.room)
+					if err != nil {
+						return nil, err
+					}
+					room.first = st.first
+				}
+				places[run.room] = room
+			}
+			if run.seq < room.first {
+				n := min(run.count, room.first-run.seq)
+				run.seq, run.count, id = run.seq+n, run.count-n, id+n
+				if run.count == 0 {
+					continue
+				}
 			}
 			key = appendMessageKey(key[:0], run.room, run.seq)
 			found := messages.SeekGE(key)
@@ -201,7 +233,7 @@ func (s scan) cluster(r pebble.Reader, after, head uint64) (page []*Message, err
 				if !found {
 					return nil, errors.Join(badRecord("message of the ID index"), messages.Error())
 				}
-				m, err := iterMessage(messages, name)
+				m, err := iterMessage(messages, room.name)
 				if err != nil {
 					return nil, err
 				}
@@ -223,22 +255,27 @@ func (s scan) cluster(r pebble.Reader, after, head uint64) (page []*Message, err
 	return page, index.Error()
 }
 
-// seqAfterID gives the Seq of the first message of a room with an ID above id,
-// last+1 if there is none.
+// readMessageID gives the ID of a message that exists.
+func readMessageID(r pebble.Reader, number, seq uint64) (id uint64, err error) {
+	var buf [messageKeyLen]byte
+	err = get(r, appendMessageKey(buf[:0], number, seq), func(value []byte) (err error) {
+		id, err = decodeMessageID(value)
+		return err
+	})
+	if err == nil && id == 0 {
+		err = badRecord("message")
+	}
+	return id, err
+}
+
+// seqAfterID gives the Seq of the first stored message of a room with an ID above
+// id, last+1 if there is none. r does not change meanwhile.
 func seqAfterID(r pebble.Reader, number uint64, st roomState, id uint64) (seq uint64, err error) {
-	if st.last == 0 || id >= st.lastID {
+	if st.last == 0 || st.first > st.last || id >= st.lastID {
 		return st.last + 1, nil
 	}
 	n := sort.Search(int(st.last-st.first), func(i int) bool {
-		var at uint64
-		var buf [messageKeyLen]byte
-		e := get(r, appendMessageKey(buf[:0], number, st.first+uint64(i)), func(value []byte) (err error) {
-			at, err = decodeMessageID(value)
-			return err
-		})
-		if e == nil && at == 0 {
-			e = badRecord("message")
-		}
+		at, e := readMessageID(r, number, st.first+uint64(i))
 		err = errors.Join(err, e)
 		return at > id
 	})
@@ -297,6 +334,16 @@ func (s *Store) read(f func(r pebble.Reader) error) error {
 	}
 	// Damage found by this read may have been reported to trouble alone.
 	return s.trouble.err()
+}
+
+// readAtOnce is read with the database as it is at one moment, for what reads
+// several records that depend on each other.
+func (s *Store) readAtOnce(f func(r pebble.Reader) error) error {
+	return s.read(func(pebble.Reader) (err error) {
+		snap := s.db.NewSnapshot()
+		defer func() { err = errors.Join(err, snap.Close()) }()
+		return f(snap)
+	})
 }
 
 // StateHash gives the applied index and the rolling hash over the effects of

@@ -12,6 +12,9 @@ const (
 // recent is the newest messages in ID order, without a gap. Apply fills it;
 // streams at the head read it instead of the store and so share the encoded
 // forms of each message.
+//
+// All of them are newer than any message that Trim dropped, so a stream that
+// finds its place here has missed nothing.
 type recent struct {
 	maxBytes int
 
@@ -69,6 +72,15 @@ func (r *recent) dropLocked() {
 func (r *recent) resetLocked() {
 	clear(r.ring)
 	r.start, r.n, r.first, r.bytes = 0, 0, 0, 0
+}
+
+// cut forgets the messages up to id.
+func (r *recent) cut(id uint64) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for r.n > 0 && r.first <= id {
+		r.dropLocked()
+	}
 }
 
 // reset forgets everything.

@@ -19,6 +19,11 @@ const (
 	formatMessage   = 1
 	formatRuns      = 1
 	formatDedup     = 1
+	formatDropped   = 1
+	formatTrims     = 1
+
+	// formatTrimmedState is that of rooms which messages were dropped from.
+	formatTrimmedState = 2
 )
 
 // errRecord is the root of every error about a stored value that cannot be
@@ -83,27 +88,51 @@ func decodeRoom(b []byte) (r roomRecord, err error) {
 
 // roomState is what a message changes in its room.
 type roomState struct {
-	first, last, messages uint64 // Seq of the first and last message, and how many
+	// Seq of the first and last message, and how many there are. A room that
+	// all messages were dropped from has first = last+1.
+	first, last, messages uint64
 	lastID                uint64 // ID of the last message
 	lastPostedUS          int64
+	droppedID             uint64 // ID of the last message that was dropped; 0: none was
 }
 
-const roomStateLen = 1 + 5*8
+const (
+	roomStateLen    = 1 + 5*8
+	trimmedStateLen = roomStateLen + 8
+)
+
+// len is the number of bytes that put fills.
+func (r *roomState) len() int {
+	if r.droppedID > 0 {
+		return trimmedStateLen
+	}
+	return roomStateLen
+}
 
 func (r *roomState) put(b []byte) {
 	b[0] = formatRoomState
+	if r.droppedID > 0 {
+		b[0] = formatTrimmedState
+		binary.BigEndian.PutUint64(b[roomStateLen:], r.droppedID)
+	}
 	for i, v := range [...]uint64{r.first, r.last, r.messages, r.lastID, uint64(r.lastPostedUS)} {
 		binary.BigEndian.PutUint64(b[1+8*i:], v)
 	}
 }
 
 func decodeRoomState(b []byte) (roomState, error) {
-	if len(b) != roomStateLen || b[0] != formatRoomState {
+	trimmed := len(b) == trimmedStateLen && b[0] == formatTrimmedState
+	if !trimmed && (len(b) != roomStateLen || b[0] != formatRoomState) {
 		return roomState{}, badRecord("room state")
 	}
 	v := func(i int) uint64 { return binary.BigEndian.Uint64(b[1+8*i:]) }
 	r := roomState{first: v(0), last: v(1), messages: v(2), lastID: v(3), lastPostedUS: int64(v(4))}
-	if r.first == 0 || r.last < r.first || r.lastPostedUS < 0 {
+	ok := r.first > 0 && r.last >= r.first
+	if trimmed {
+		r.droppedID = v(5)
+		ok = r.first > 1 && r.last >= r.first-1 && r.droppedID > 0 && r.droppedID <= r.lastID
+	}
+	if !ok || r.lastPostedUS < 0 {
 		return roomState{}, badRecord("room state")
 	}
 	return r, nil
@@ -132,24 +161,39 @@ func putMessageRecord(b []byte, id uint64, postedUS int64, user, clientID string
 	copy(b[n:], payload)
 }
 
+// messageFields are the parts of a message record, as parts of its bytes.
+type messageFields struct {
+	id                      uint64
+	postedUS                int64
+	user, clientID, payload []byte
+}
+
+func decodeMessageFields(b []byte) (f messageFields, err error) {
+	d := newDecoder(b, formatMessage)
+	f.id = d.uvarint()
+	f.postedUS = int64(d.uvarint())
+	f.user = d.bytes()
+	f.clientID = d.bytes()
+	f.payload = d.rest()
+	if d.bad || f.id == 0 || f.postedUS < 0 {
+		return messageFields{}, badRecord("message")
+	}
+	return f, nil
+}
+
 // decodeMessage reads a message record; the message shares nothing with b.
 func decodeMessage(b []byte, room string, seq uint64) (*Message, error) {
-	d := newDecoder(b, formatMessage)
-	id := d.uvarint()
-	posted := int64(d.uvarint())
-	user := d.bytes()
-	clientID := d.bytes()
-	payload := d.rest()
-	if d.bad || id == 0 || posted < 0 {
-		return nil, badRecord("message")
+	f, err := decodeMessageFields(b)
+	if err != nil {
+		return nil, err
 	}
 	// One copy holds both strings.
-	names := string(user) + string(clientID)
+	names := string(f.user) + string(f.clientID)
 	return &Message{
-		Room: room, Seq: seq, ID: id,
-		User: names[:len(user)], ClientMessageID: names[len(user):],
-		Payload:  append(make([]byte, 0, len(payload)), payload...),
-		PostedAt: timeOf(posted),
+		Room: room, Seq: seq, ID: f.id,
+		User: names[:len(f.user)], ClientMessageID: names[len(f.user):],
+		Payload:  append(make([]byte, 0, len(f.payload)), f.payload...),
+		PostedAt: timeOf(f.postedUS),
 	}, nil
 }
 
@@ -192,6 +236,40 @@ func decodeRuns(b []byte, into []run) ([]run, error) {
 		return nil, badRecord("ID index")
 	}
 	return into, nil
+}
+
+// droppedRecord is of a room that messages were dropped from.
+type droppedRecord struct {
+	room    uint64
+	trimmed uint64 // index of the log entry that did so last
+}
+
+func (r *droppedRecord) append(b []byte) []byte {
+	b = append(b, formatDropped)
+	b = binary.BigEndian.AppendUint64(b, r.room)
+	return binary.BigEndian.AppendUint64(b, r.trimmed)
+}
+
+func decodeDropped(b []byte) (r droppedRecord, err error) {
+	if len(b) != 1+2*8 || b[0] != formatDropped {
+		return droppedRecord{}, badRecord("dropped messages")
+	}
+	r = droppedRecord{room: binary.BigEndian.Uint64(b[1:]), trimmed: binary.BigEndian.Uint64(b[9:])}
+	if r.room == 0 || r.trimmed == 0 {
+		return droppedRecord{}, badRecord("dropped messages")
+	}
+	return r, nil
+}
+
+func appendTrims(b []byte, index uint64) []byte {
+	return binary.BigEndian.AppendUint64(append(b, formatTrims), index)
+}
+
+func decodeTrims(b []byte) (index uint64, err error) {
+	if len(b) != 1+8 || b[0] != formatTrims {
+		return 0, badRecord("trims")
+	}
+	return binary.BigEndian.Uint64(b[1:]), nil
 }
 
 // authorHash identifies author and payload of a message. It is cryptographic,

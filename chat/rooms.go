@@ -11,7 +11,7 @@ type room struct {
 	name string
 	roomRecord
 	roomState
-	// touched: the running Apply posted to the room.
+	// touched: the running Apply changed the roomState.
 	touched bool
 }
 

@@ -22,6 +22,7 @@ var update = flag.Bool("update", false, "rewrite the golden output of testdata/*
 //	entry [time=US]                     begins a log entry
 //	post ROOM USER TEXT [id=ID] [must]  adds a post to it
 //	create ROOM|- [NAME]                adds a creation to it
+//	trim ROOM BELOW                     adds a trim to it
 //	apply                               applies the entries so far, in one Apply
 //	skip N                              moves the applied index without entries
 //	store                               prints all records
@@ -88,6 +89,12 @@ func runScript(t *testing.T, script string) string {
 		case "create":
 			c := createRoomCommand{room: strings.TrimPrefix(words[1], "-"), name: strings.Join(words[2:], " ")}
 			add(c.encode())
+		case "trim":
+			below, err := strconv.ParseUint(words[2], 10, 64)
+			if err != nil {
+				t.Fatal(err)
+			}
+			add(trim(words[1], below))
 		case "apply":
 			for i, results := range apply(t, s, entries...) {
 				for j, r := range results {
@@ -129,7 +136,11 @@ func describe(r commandResult) string {
 		}
 		return s
 	}
-	return fmt.Sprintf("room %s display=%q created=%v messages=%d at=%d", r.room.Name, r.room.DisplayName, r.created, r.room.Messages, r.room.CreatedAt.UnixMicro())
+	s := fmt.Sprintf("room %s display=%q created=%v messages=%d at=%d", r.room.Name, r.room.DisplayName, r.created, r.room.Messages, r.room.CreatedAt.UnixMicro())
+	if r.room.FirstSeq > 1 {
+		s += fmt.Sprintf(" first=%d last=%d", r.room.FirstSeq, r.room.LastSeq)
+	}
+	return s
 }
 
 func dump(t *testing.T, s *Store, out *strings.Builder) {
@@ -161,6 +172,11 @@ func describeRecord(t *testing.T, key, value []byte) string {
 		if key[1] == 'm' {
 			return fmt.Sprintf("meta %q", value[1:])
 		}
+		if key[1] == 't' {
+			index, err := decodeTrims(value)
+			check(err)
+			return fmt.Sprintf("trims %d", index)
+		}
 		c, err := decodeCounters(value)
 		check(err)
 		return fmt.Sprintf("counters applied=%d id=%d nextRoom=%d postedAt=%d hash=%016x", c.applied, c.id, c.nextRoom, c.postedAtUS, c.hash)
@@ -171,7 +187,11 @@ func describeRecord(t *testing.T, key, value []byte) string {
 	case prefixRoomState:
 		r, err := decodeRoomState(value)
 		check(err)
-		return fmt.Sprintf("state %d: first=%d last=%d messages=%d lastID=%d lastPosted=%d", num(1), r.first, r.last, r.messages, r.lastID, r.lastPostedUS)
+		s := fmt.Sprintf("state %d: first=%d last=%d messages=%d lastID=%d lastPosted=%d", num(1), r.first, r.last, r.messages, r.lastID, r.lastPostedUS)
+		if r.droppedID > 0 {
+			s += fmt.Sprintf(" dropped=%d", r.droppedID)
+		}
+		return s
 	case prefixRoomName:
 		return fmt.Sprintf("name %d: %s", num(1), value[1:])
 	case prefixMessage:
@@ -186,6 +206,10 @@ func describeRecord(t *testing.T, key, value []byte) string {
 		r, err := decodeDedup(value)
 		check(err)
 		return fmt.Sprintf("client id %d/%s: seq=%d hash=%x", num(1), key[9:], r.seq, r.hash)
+	case prefixDropped:
+		d, err := decodeDropped(value)
+		check(err)
+		return fmt.Sprintf("dropped %d: room=%d trimmed=%d", num(1), d.room, d.trimmed)
 	}
 	return fmt.Sprintf("unknown %x = %x", key, value)
 }

@@ -15,7 +15,7 @@ type Actor struct{}
 
 // ServiceOptions configures a Service. Zero values mean the defaults.
 type ServiceOptions struct {
-	// RequestTimeout bounds Post, CreateRoom and a linearizable read, unless
+	// RequestTimeout bounds Post, CreateRoom, a step of Trim and a linearizable read, unless
 	// the context ends earlier. 5 s.
 	RequestTimeout time.Duration
 	// MaxMessage is the longest payload in bytes. 64 KiB.
@@ -66,6 +66,8 @@ type Service struct {
 	opt     ServiceOptions
 	batcher *batcher
 
+	trimming chan struct{} // one slot: a Trim is under way
+
 	stop    chan struct{}
 	closing sync.Once
 }
@@ -76,8 +78,9 @@ func NewService(log Log, store *Store, opts ServiceOptions) *Service {
 	opts = opts.withDefaults()
 	return &Service{
 		log: log, store: store, opt: opts,
-		batcher: newBatcher(log, opts),
-		stop:    make(chan struct{}),
+		batcher:  newBatcher(log, opts),
+		trimming: make(chan struct{}, 1),
+		stop:     make(chan struct{}),
 	}
 }
 
@@ -267,7 +270,7 @@ func (s *Service) read(ctx context.Context, stale bool, f func(r pebble.Reader) 
 			return wrap(err)
 		}
 	}
-	if err := s.store.read(f); err != nil {
+	if err := s.store.readAtOnce(f); err != nil {
 		return wrap(err)
 	}
 	return nil

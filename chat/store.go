@@ -187,10 +187,9 @@ func (s *Store) Apply(entries iter.Seq2[uint64, []byte], last uint64, meta []byt
 	}
 	a, before := s.applier, s.published.Load()
 	a.batch = s.db.NewBatch()
-	batch := a.batch
-	defer batch.Close()
-
 	results, err = a.run(entries, last)
+	batch, dropped := a.batch, a.dropped
+	defer batch.Close()
 	p := &published{counters: a.now, meta: before.meta}
 	if err == nil && meta != nil {
 		p.meta = append([]byte{}, meta...)
@@ -219,6 +218,9 @@ func (s *Store) Apply(entries iter.Seq2[uint64, []byte], last uint64, meta []byt
 	// Whoever sees the new head must find its messages, and whoever is woken
 	// must see the new head.
 	s.recent.add(a.messages)
+	if dropped > 0 {
+		s.recent.cut(dropped)
+	}
 	s.hub.posted(a.touched, func() { s.published.Store(p) })
 	a.finish()
 	s.pacer.wrote(batchBytes, batchKeys)

@@ -1,17 +1,23 @@
 package chat
 
 import (
+	"cmp"
 	"context"
 	"slices"
+	"strings"
 	"sync"
 
 	"github.com/cockroachdb/pebble/v2"
 )
 
-// Bounds of what Next returns at once.
+// Bounds of what NextDelivery returns at once.
 const (
 	maxStreamMessages = 256
+	maxStreamGaps     = 256
 	maxStreamBytes    = 256 << 10
+	// maxTold bounds the rooms whose gaps a stream of every room remembers;
+	// beyond it they are forgotten, which costs exactness and nothing else.
+	maxTold = 4096
 	// maxFollowedRooms bounds the rooms of one stream.
 	maxFollowedRooms = 1000
 	// maxWalk is how far behind its room's newest message a stream may be to
@@ -19,23 +25,15 @@ const (
 	maxWalk = 512
 )
 
-// Cursor is where a stream begins.
-type Cursor struct {
-	// ID: after the message with this ID; 0: at the first message. It may be
-	// ahead of this node, which then waits for what comes after it.
-	ID uint64
-	// Latest: after the newest message here, whatever ID is.
-	Latest bool
-}
-
 // Stream delivers messages in ID order, each exactly once. A stream nobody
-// reads costs its cursor and nothing else. Next is called by one goroutine; the
-// other methods by any.
+// reads costs its cursor and nothing else. Next and NextDelivery are called by
+// one goroutine; the other methods by any.
 type Stream struct {
 	service *Service
 	store   *Store
 	sub     *subscriber
 	rooms   []followed // nil: every room
+	gaps    gapScan    // of a stream of every room
 
 	mu     sync.Mutex
 	cursor uint64
@@ -74,7 +72,11 @@ func (s *Service) Follow(ctx context.Context, _ Actor, rooms []string, from Curs
 	st := &Stream{service: s, store: s.store, closed: make(chan struct{})}
 	st.sub = s.store.hub.subscribe(names)
 	for i, name := range names {
-		st.rooms = append(st.rooms, followed{name: name, topic: st.sub.topics[i]})
+		f := followed{name: name, topic: st.sub.topics[i]}
+		if name == from.room && !from.Latest {
+			f.next = from.next
+		}
+		st.rooms = append(st.rooms, f)
 	}
 	st.cursor = from.ID
 	if from.Latest {
@@ -105,31 +107,43 @@ func followedRooms(rooms []string) ([]string, error) {
 	return slices.Compact(names), nil
 }
 
-// Next returns the messages after the cursor and moves it behind them. It waits
-// until there is at least one, and returns at most 256 and about 256 KiB. The
-// slice is the caller's, the messages are shared.
+// Next is NextDelivery for those who do not care for gaps: it returns at least
+// one message, and skips what was dropped without a word.
+func (st *Stream) Next(ctx context.Context) ([]*Message, error) {
+	for {
+		d, err := st.NextDelivery(ctx)
+		if err != nil || len(d.Messages) > 0 {
+			return d.Messages, err
+		}
+	}
+}
+
+// NextDelivery returns what is there after the cursor and moves it behind that.
+// It waits until there is at least one message or gap, and returns at most 256
+// messages and about 256 KiB of them. The slices are the caller's, the messages
+// are shared.
 //
 // The error is ctx's when that ends, else an *Error: CodeStopping after Close of
 // the stream, the service or the store, CodeInternal if the store is broken. The
 // cursor is then where it was.
-func (st *Stream) Next(ctx context.Context) ([]*Message, error) {
+func (st *Stream) NextDelivery(ctx context.Context) (Delivery, error) {
 	for {
 		select {
 		case <-st.closed:
-			return nil, fail(CodeStopping, "the stream is closed")
+			return Delivery{}, fail(CodeStopping, "the stream is closed")
 		case <-st.service.stop:
-			return nil, fail(CodeStopping, "this node is shutting down")
+			return Delivery{}, fail(CodeStopping, "this node is shutting down")
 		default:
 		}
 		if err := ctx.Err(); err != nil {
-			return nil, err
+			return Delivery{}, err
 		}
-		page, err := st.page()
+		d, err := st.deliver()
 		if err != nil {
-			return nil, wrap(err)
+			return Delivery{}, wrap(err)
 		}
-		if len(page) > 0 {
-			return page, nil
+		if len(d.Messages) > 0 || len(d.Gaps) > 0 {
+			return d, nil
 		}
 		select {
 		case <-st.sub.wake:
@@ -137,13 +151,13 @@ func (st *Stream) Next(ctx context.Context) ([]*Message, error) {
 		case <-st.closed:
 		case <-st.service.stop:
 		case <-st.store.closed:
-			return nil, fail(CodeStopping, "the store is closed")
+			return Delivery{}, fail(CodeStopping, "the store is closed")
 		}
 	}
 }
 
-// Cursor returns the ID to go on after: that of the last message delivered, or
-// where the stream began.
+// Cursor returns the ID to go on after: that of the last message or gap
+// delivered, or where the stream began.
 func (st *Stream) Cursor() uint64 {
 	st.mu.Lock()
 	defer st.mu.Unlock()
@@ -164,48 +178,72 @@ func (st *Stream) Close() {
 	})
 }
 
-// page reads what is there after the cursor, if anything.
-func (st *Stream) page() ([]*Message, error) {
+// deliver reads what is there after the cursor, if anything.
+func (st *Stream) deliver() (d Delivery, err error) {
 	cursor, head := st.Cursor(), st.store.head()
 	if head <= cursor {
-		return nil, nil
+		return Delivery{}, nil
 	}
-	var page []*Message
-	var err error
 	if st.rooms == nil {
-		page, err = st.pageOfAll(cursor, head)
+		d, err = st.deliverAll(cursor, head)
 	} else {
-		page, err = st.pageOfRooms(cursor, head)
+		d, err = st.deliverRooms(cursor, head)
 	}
-	if err != nil || len(page) == 0 {
-		return nil, err
+	if err != nil {
+		return Delivery{}, err
 	}
-	st.moveTo(page[len(page)-1].ID)
-	return page, nil
+	switch {
+	case len(d.Messages) > 0:
+		st.moveTo(d.Messages[len(d.Messages)-1].ID)
+	case len(d.Gaps) > 0:
+		st.moveTo(d.Gaps[len(d.Gaps)-1].ID)
+	}
+	return d, nil
 }
 
-func (st *Stream) pageOfAll(cursor, head uint64) (page []*Message, err error) {
+func (st *Stream) deliverAll(cursor, head uint64) (d Delivery, err error) {
 	page, ok := st.store.recent.after(cursor, head, maxStreamMessages, maxStreamBytes)
 	if ok {
-		return page, nil
+		return Delivery{Messages: page}, nil
 	}
-	err = st.store.read(func(r pebble.Reader) (err error) {
-		page, err = scan{maxStreamMessages, maxStreamBytes}.cluster(r, cursor, head)
-		return err
+	err = st.store.readAtOnce(func(r pebble.Reader) error {
+		gaps, more, err := st.gaps.next(r, cursor)
+		if err != nil {
+			return err
+		}
+		until := cursor // as long as there are more gaps
+		var page []*Message
+		if !more {
+			until = head
+			if page, err = (scan{maxStreamMessages, maxStreamBytes}).cluster(r, cursor, head); err != nil {
+				return err
+			}
+			if len(page) > 0 {
+				until = page[0].ID - 1
+			}
+		}
+		place(gaps, until)
+		d = Delivery{Gaps: gaps, Messages: page}
+		return nil
 	})
-	return page, err
+	return d, err
 }
 
-// pageOfRooms merges what is new in each room. A room that has more than fits
+// deliverRooms merges what is new in each room. A room that has more than fits
 // limits the page to the IDs up to the last message read from it: what lies
 // beyond might come before another room's next message.
-func (st *Stream) pageOfRooms(cursor, head uint64) (page []*Message, err error) {
+func (st *Stream) deliverRooms(cursor, head uint64) (Delivery, error) {
 	until := head
 	lists := 0
+	var page []*Message
+	var gaps []Gap
 	for i := range st.rooms {
-		part, more, err := st.rooms[i].page(st.store, cursor, until)
+		part, gap, more, err := st.rooms[i].page(st.store, cursor, until)
 		if err != nil {
-			return nil, err
+			return Delivery{}, err
+		}
+		if gap.dropped > 0 {
+			gaps = append(gaps, gap)
 		}
 		if len(part) == 0 {
 			continue
@@ -217,12 +255,7 @@ func (st *Stream) pageOfRooms(cursor, head uint64) (page []*Message, err error) 
 		page = append(page, part...)
 	}
 	if lists > 1 {
-		slices.SortFunc(page, func(a, b *Message) int {
-			if a.ID < b.ID {
-				return -1
-			}
-			return 1 // IDs differ
-		})
+		slices.SortFunc(page, func(a, b *Message) int { return cmp.Compare(a.ID, b.ID) })
 	}
 	bytes := 0
 	for i, m := range page {
@@ -233,49 +266,57 @@ func (st *Stream) pageOfRooms(cursor, head uint64) (page []*Message, err error) 
 			break
 		}
 	}
-	for _, m := range page {
-		st.delivered(m)
+	if len(page) > 0 {
+		until = page[0].ID - 1
 	}
-	return page, nil
+	place(gaps, until)
+	d := Delivery{Gaps: gaps, Messages: page}
+	for _, g := range d.Gaps {
+		st.delivered(g.Room, g.LastSeq)
+	}
+	for _, m := range d.Messages {
+		st.delivered(m.Room, m.Seq)
+	}
+	return d, nil
 }
 
-// delivered moves the place in m's room behind m.
-func (st *Stream) delivered(m *Message) {
+// delivered moves the place in a room behind seq.
+func (st *Stream) delivered(room string, seq uint64) {
 	i := 0
 	if len(st.rooms) > 1 {
-		i, _ = slices.BinarySearchFunc(st.rooms, m.Room, func(f followed, name string) int {
-			switch {
-			case f.name < name:
-				return -1
-			case f.name > name:
-				return 1
-			}
-			return 0
+		i, _ = slices.BinarySearchFunc(st.rooms, room, func(f followed, name string) int {
+			return strings.Compare(f.name, name)
 		})
 	}
-	st.rooms[i].next = m.Seq + 1
+	st.rooms[i].next = seq + 1
 }
 
 // page gives the messages of the room that were not delivered and have
 // ID <= until, ascending and bounded; more says that not all of them are in it.
 // Everything up to cursor was delivered, and everything up to until can be read.
-func (f *followed) page(s *Store, cursor, until uint64) (page []*Message, more bool, err error) {
+// A gap, if there is one, is before all of the room's messages.
+func (f *followed) page(s *Store, cursor, until uint64) (page []*Message, gap Gap, more bool, err error) {
 	newest := f.topic.newest.Load()
 	if newest != nil && f.next > newest.seq {
-		return nil, false, nil
+		return nil, Gap{}, false, nil
 	}
 	if newest != nil && f.next > 0 && newest.seq-f.next < maxWalk {
 		if walk, ok := s.recent.room(*newest, f.next); ok {
 			page, more = cut(walk, until)
-			return page, more, nil
+			return page, Gap{}, more, nil
 		}
 	}
-	err = s.read(func(r pebble.Reader) error {
+	err = s.readAtOnce(func(r pebble.Reader) error {
 		rec, st, _, err := readRoom(r, f.name)
 		if err != nil {
 			return err
 		}
-		if f.next == 0 {
+		switch {
+		case f.next > 0 && f.next < st.first:
+			gap = gapOf(f.name, st, f.next)
+		case f.next == 0 && cursor < st.droppedID:
+			gap = gapOf(f.name, st, missedFrom(st, cursor))
+		case f.next == 0:
 			if f.next, err = seqAfterID(r, rec.number, st, cursor); err != nil {
 				return err
 			}
@@ -283,10 +324,13 @@ func (f *followed) page(s *Store, cursor, until uint64) (page []*Message, more b
 		// Spares an idle room the next look at the store. If Apply knows better
 		// by now, that stays; Restore cannot come in between.
 		f.topic.newest.CompareAndSwap(nil, &position{st.last, st.lastID})
-		f.next = max(f.next, st.first)
-		page, err = scan{maxStreamMessages, maxStreamBytes}.room(r, rec.number, f.name, f.next, st.last, false)
+		from := max(f.next, st.first)
+		page, err = scan{maxStreamMessages, maxStreamBytes}.room(r, rec.number, f.name, from, st.last, false)
 		if err != nil {
 			return err
+		}
+		if from <= st.last && (len(page) == 0 || page[0].Seq != from) {
+			return badRecord("messages of a room")
 		}
 		more = len(page) > 0 && page[len(page)-1].Seq < st.last
 		return nil
@@ -295,7 +339,7 @@ func (f *followed) page(s *Store, cursor, until uint64) (page []*Message, more b
 		more = false // all that is not in the page is beyond until, too
 	}
 	page, over := cut(page, until)
-	return page, more || over, err
+	return page, gap, more || over, err
 }
 
 // cut takes the part of an ascending list that has ID <= until, of it at most a

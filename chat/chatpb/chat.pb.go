@@ -112,6 +112,7 @@ type Command struct {
 	//
 	//	*Command_Post
 	//	*Command_CreateRoom
+	//	*Command_Trim
 	Kind          isCommand_Kind `protobuf_oneof:"kind"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -172,6 +173,15 @@ func (x *Command) GetCreateRoom() *CreateRoom {
 	return nil
 }
 
+func (x *Command) GetTrim() *Trim {
+	if x != nil {
+		if x, ok := x.Kind.(*Command_Trim); ok {
+			return x.Trim
+		}
+	}
+	return nil
+}
+
 type isCommand_Kind interface {
 	isCommand_Kind()
 }
@@ -184,9 +194,15 @@ type Command_CreateRoom struct {
 	CreateRoom *CreateRoom `protobuf:"bytes,2,opt,name=create_room,json=createRoom,proto3,oneof"`
 }
 
+type Command_Trim struct {
+	Trim *Trim `protobuf:"bytes,3,opt,name=trim,proto3,oneof"`
+}
+
 func (*Command_Post) isCommand_Kind() {}
 
 func (*Command_CreateRoom) isCommand_Kind() {}
+
+func (*Command_Trim) isCommand_Kind() {}
 
 // Post appends a message to a room, which is made if it is absent.
 type Post struct {
@@ -326,6 +342,63 @@ func (x *CreateRoom) GetName() string {
 	return ""
 }
 
+// Trim drops the oldest messages of a room, a bounded number of them: whoever
+// wants more dropped sends it again.
+type Trim struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Name of the room in NFC.
+	Room string `protobuf:"bytes,1,opt,name=room,proto3" json:"room,omitempty"`
+	// Messages with a Seq below this are dropped. More than the room's last Seq
+	// and one counts as that.
+	Below         uint64 `protobuf:"varint,2,opt,name=below,proto3" json:"below,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Trim) Reset() {
+	*x = Trim{}
+	mi := &file_chat_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Trim) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Trim) ProtoMessage() {}
+
+func (x *Trim) ProtoReflect() protoreflect.Message {
+	mi := &file_chat_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Trim.ProtoReflect.Descriptor instead.
+func (*Trim) Descriptor() ([]byte, []int) {
+	return file_chat_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *Trim) GetRoom() string {
+	if x != nil {
+		return x.Room
+	}
+	return ""
+}
+
+func (x *Trim) GetBelow() uint64 {
+	if x != nil {
+		return x.Below
+	}
+	return 0
+}
+
 var File_chat_proto protoreflect.FileDescriptor
 
 const file_chat_proto_rawDesc = "" +
@@ -336,12 +409,13 @@ const file_chat_proto_rawDesc = "" +
 	"\aversion\x18\x01 \x01(\rR\aversion\x12#\n" +
 	"\rfeature_level\x18\x02 \x01(\rR\ffeatureLevel\x12\x17\n" +
 	"\atime_us\x18\x03 \x01(\x03R\x06timeUs\x125\n" +
-	"\bcommands\x18\x04 \x03(\v2\x19.raftchat.chat.v1.CommandR\bcommands\"\x8c\x01\n" +
+	"\bcommands\x18\x04 \x03(\v2\x19.raftchat.chat.v1.CommandR\bcommands\"\xae\x01\n" +
 	"\aCommand\x12,\n" +
 	"\x04post\x18\x01 \x01(\v2\x16.raftchat.chat.v1.PostH\x00R\x04post\x12?\n" +
 	"\vcreate_room\x18\x02 \x01(\v2\x1c.raftchat.chat.v1.CreateRoomH\x00R\n" +
-	"createRoomB\x06\n" +
-	"\x04kindJ\x04\b\x03\x10\x04R\x04trim\"\x93\x01\n" +
+	"createRoom\x12,\n" +
+	"\x04trim\x18\x03 \x01(\v2\x16.raftchat.chat.v1.TrimH\x00R\x04trimB\x06\n" +
+	"\x04kind\"\x93\x01\n" +
 	"\x04Post\x12\x12\n" +
 	"\x04room\x18\x01 \x01(\tR\x04room\x12\x12\n" +
 	"\x04user\x18\x02 \x01(\tR\x04user\x12\x18\n" +
@@ -352,7 +426,10 @@ const file_chat_proto_rawDesc = "" +
 	"\n" +
 	"CreateRoom\x12\x12\n" +
 	"\x04room\x18\x01 \x01(\tR\x04room\x12\x12\n" +
-	"\x04name\x18\x02 \x01(\tR\x04nameB,Z*github.com/raft-chat/raft-chat/chat/chatpbb\x06proto3"
+	"\x04name\x18\x02 \x01(\tR\x04name\"0\n" +
+	"\x04Trim\x12\x12\n" +
+	"\x04room\x18\x01 \x01(\tR\x04room\x12\x14\n" +
+	"\x05below\x18\x02 \x01(\x04R\x05belowB,Z*github.com/raft-chat/raft-chat/chat/chatpbb\x06proto3"
 
 var (
 	file_chat_proto_rawDescOnce sync.Once
@@ -366,22 +443,24 @@ func file_chat_proto_rawDescGZIP() []byte {
 	return file_chat_proto_rawDescData
 }
 
-var file_chat_proto_msgTypes = make([]protoimpl.MessageInfo, 4)
+var file_chat_proto_msgTypes = make([]protoimpl.MessageInfo, 5)
 var file_chat_proto_goTypes = []any{
 	(*Batch)(nil),      // 0: raftchat.chat.v1.Batch
 	(*Command)(nil),    // 1: raftchat.chat.v1.Command
 	(*Post)(nil),       // 2: raftchat.chat.v1.Post
 	(*CreateRoom)(nil), // 3: raftchat.chat.v1.CreateRoom
+	(*Trim)(nil),       // 4: raftchat.chat.v1.Trim
 }
 var file_chat_proto_depIdxs = []int32{
 	1, // 0: raftchat.chat.v1.Batch.commands:type_name -> raftchat.chat.v1.Command
 	2, // 1: raftchat.chat.v1.Command.post:type_name -> raftchat.chat.v1.Post
 	3, // 2: raftchat.chat.v1.Command.create_room:type_name -> raftchat.chat.v1.CreateRoom
-	3, // [3:3] is the sub-list for method output_type
-	3, // [3:3] is the sub-list for method input_type
-	3, // [3:3] is the sub-list for extension type_name
-	3, // [3:3] is the sub-list for extension extendee
-	0, // [0:3] is the sub-list for field type_name
+	4, // 3: raftchat.chat.v1.Command.trim:type_name -> raftchat.chat.v1.Trim
+	4, // [4:4] is the sub-list for method output_type
+	4, // [4:4] is the sub-list for method input_type
+	4, // [4:4] is the sub-list for extension type_name
+	4, // [4:4] is the sub-list for extension extendee
+	0, // [0:4] is the sub-list for field type_name
 }
 
 func init() { file_chat_proto_init() }
@@ -392,6 +471,7 @@ func file_chat_proto_init() {
 	file_chat_proto_msgTypes[1].OneofWrappers = []any{
 		(*Command_Post)(nil),
 		(*Command_CreateRoom)(nil),
+		(*Command_Trim)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
@@ -399,7 +479,7 @@ func file_chat_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_chat_proto_rawDesc), len(file_chat_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   4,
+			NumMessages:   5,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -1,0 +1,158 @@
+package chat
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/cockroachdb/pebble/v2"
+)
+
+// Cursor is where a stream begins.
+type Cursor struct {
+	// ID: after the message with this ID; 0: at the first message. It may be
+	// ahead of this node, which then waits for what comes after it.
+	ID uint64
+	// Latest: after the newest message here, whatever ID is.
+	Latest bool
+
+	// If next is not 0, a stream of room, and maybe of others, begins in it with
+	// the message next; that and what follows it have an ID above ID.
+	room string
+	next uint64
+}
+
+// CursorAtTime returns the cursor behind the last message here that was posted
+// before t: a stream from there begins with the first message that was posted at
+// t or later. Messages that were dropped do not count; if there are none that
+// were posted before t, the cursor is 0.
+func (s *Service) CursorAtTime(ctx context.Context, _ Actor, t time.Time) (Cursor, error) {
+	if ctx.Err() != nil {
+		return Cursor{}, notSent(ctx)
+	}
+	var c Cursor
+	err := s.store.readAtOnce(func(r pebble.Reader) (err error) {
+		c.ID, err = lastIDBefore(r, t.UnixMicro(), t.Nanosecond()%1000 > 0)
+		return err
+	})
+	if err != nil {
+		return Cursor{}, wrap(err)
+	}
+	return c, nil
+}
+
+// CursorAfterSeq returns the cursor from which a stream of room delivers the
+// messages with a Seq above seq. 0 is for everything that is stored. If messages
+// after seq were dropped, the stream tells of the gap first. If there is no
+// message seq yet, or not even the room, the stream waits for the one after it.
+//
+// All of that is in the Cursor itself. Its ID alone does as well only if the
+// message seq exists.
+func (s *Service) CursorAfterSeq(ctx context.Context, _ Actor, room string, seq uint64) (Cursor, error) {
+	if ctx.Err() != nil {
+		return Cursor{}, notSent(ctx)
+	}
+	room, err := NormalizeRoomName(room)
+	if err != nil {
+		return Cursor{}, err
+	}
+	if seq+1 == 0 {
+		return Cursor{}, fail(CodeCursorInvalid, "no message can come after this one")
+	}
+	c := Cursor{room: room, next: seq + 1}
+	if seq == 0 {
+		return c, nil
+	}
+	head := s.store.head()
+	err = s.store.readAtOnce(func(r pebble.Reader) error {
+		rec, st, _, err := readRoom(r, room)
+		switch {
+		case err != nil:
+		case seq > st.last:
+			// What the room does not have yet will get an ID above the head.
+			c.ID = max(head, st.lastID)
+		case seq+1 < st.first:
+			// Whatever the ID of the message was, it was not lower than its Seq.
+			c.ID = seq
+		case seq+1 == st.first:
+			c.ID = st.droppedID
+		default:
+			c.ID, err = readMessageID(r, rec.number, seq)
+		}
+		return err
+	})
+	if err != nil {
+		return Cursor{}, wrap(err)
+	}
+	return c, nil
+}
+
+// lastIDBefore gives the ID of the last message of the last log entry that was
+// posted before us (microseconds since the Unix epoch), or in it if inclusive; 0
+// if there is none. r does not change meanwhile.
+//
+// All messages of an entry have one PostedAt, so entries are what it searches.
+func lastIDBefore(r pebble.Reader, us int64, inclusive bool) (id uint64, err error) {
+	p, err := loadPublished(r)
+	if err != nil {
+		return 0, err
+	}
+	index, err := r.NewIter(&pebble.IterOptions{
+		LowerBound: []byte{prefixIDIndex}, UpperBound: []byte{prefixIDIndex + 1},
+	})
+	if err != nil {
+		return 0, err
+	}
+	defer func() { err = errors.Join(err, index.Close()) }()
+	var runs []run
+	// Entries that begin before low were posted before us or dropped, those that
+	// begin at high or later were not.
+	low, high := uint64(1), p.id+1
+	for low < high {
+		mid := low + (high-low)/2
+		if !index.SeekLT(appendIDKey(nil, mid+1)) {
+			if err := index.Error(); err != nil {
+				return 0, err
+			}
+			low = mid + 1
+			continue
+		}
+		var first uint64
+		if first, runs, err = iterRuns(index, runs); err != nil {
+			return 0, err
+		}
+		posted, err := postedAt(r, runs)
+		if err != nil {
+			return 0, err
+		}
+		if posted > us || (posted == us && !inclusive) {
+			high = first
+			continue
+		}
+		id = first - 1
+		for _, run := range runs {
+			id += run.count
+		}
+		low = max(mid, id) + 1
+	}
+	return id, nil
+}
+
+// postedAt gives PostedAt in microseconds of a log entry, which is that of any of
+// its messages that is stored.
+func postedAt(r pebble.Reader, runs []run) (us int64, err error) {
+	for i := len(runs) - 1; i >= 0; i-- {
+		var buf [messageKeyLen]byte
+		found := false
+		last := runs[i].seq + runs[i].count - 1
+		err := get(r, appendMessageKey(buf[:0], runs[i].room, last), func(value []byte) error {
+			m, err := decodeMessageFields(value)
+			us, found = m.postedUS, true
+			return err
+		})
+		if err != nil || found {
+			return us, err
+		}
+	}
+	return 0, badRecord("ID index")
+}
