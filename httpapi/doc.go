@@ -1,5 +1,5 @@
-// Package httpapi is the HTTP front of a node: rooms over REST, the WebSocket firehose, cluster membership, health,
-// metrics and the embedded web client.
+// Package httpapi is the HTTP front of a node: rooms over REST, streams in every form, cluster membership, health, metrics
+// and the embedded web client.
 //
 // # Contract
 //
@@ -15,22 +15,35 @@
 // later ones; a list of rooms carries rel="next" when it goes on. The URLs in them are relative and keep the limit, the
 // consistency and the filters of the request.
 //
-// # The firehose
+// openapi.yaml describes all of it; tests hold it against the routes, the table of codes and real answers.
 //
-// GET /ws follows every room from an ID cursor. The cursor is registered before the handshake is answered, so a message
-// posted after the 101 is always delivered. A frame is encoded once, WebSocket header included, and shared by all
-// connections through [chat.Message.Encoded]; a connection joins the frames that wait into one write of bounded size.
-// That is why data frames are not written through the WebSocket library, which costs one system call each: the library
-// does the handshake, reads, answers control frames and closes, and [frameConn] puts both kinds of bytes on the socket
-// in whole frames.
+// # Streams
+//
+// docs/protocol.md specifies them; its examples are tests. All forms have one delivery loop (deliver.go): it waits for a
+// [chat.Stream], joins what waits into writes of bounded size, and keeps the cursor behind what was written whole. A form
+// is an encoding, which appends whole WebSocket frames or HTTP chunks, and nothing more. A message is encoded once and
+// shared by all connections through [chat.Message.Encoded].
+//
+// The cursor is registered before the handshake is answered, so a message posted after that is always delivered. All
+// connections are taken from the HTTP server, so that an idle one holds none of its buffers. Data is not written through the
+// WebSocket library, which costs one system call for each message: the library does the handshake, reads, answers
+// control frames and closes, and [frameConn] puts both kinds of bytes on the socket in whole units.
+//
+// A session (raft-chat.v1) has rooms that come and go. Each subscription begins as a source of its own; sources that
+// stand near each other are joined into one, see [session]. Requests are answered through the delivery loop, from a
+// queue of bounded size that makes the reading of further requests wait.
 //
 // A reader that does not take its bytes within WriteTimeout has its cursor closed at once; what remains is the tail of
-// one write, kept for CloseGrace so that the close frame (1013, with the cursor to resume from) can follow a whole
-// frame. A reader that is still not reading then loses the connection without a close frame.
+// one write, kept for CloseGrace so that the last words (an end event or frame, a close frame with 1013, each with the
+// cursor to resume from) can follow a whole unit. A reader that is still not reading then loses the connection without a
+// word.
+//
+// A node that has lost its leader tells its streams at once and ends them after LeaderGrace.
 //
 // # Goroutines
 //
 // New starts one goroutine that watches for the loss of the leader. Each stream has two of its own (delivery, and reading
-// control frames) and for the length of a ping a third. All end through [Server.Shutdown], which waits for them. Ordinary
-// requests run on the goroutines of the http.Server, which its owner shuts down.
+// what the client sends) and for the length of a ping or keepalive a third; a session has one more for the length of each
+// request, at most 65. All end through [Server.Shutdown], which waits for them. Ordinary requests run on the goroutines of
+// the http.Server, which its owner shuts down.
 package httpapi

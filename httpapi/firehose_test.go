@@ -265,7 +265,7 @@ func TestFirehoseSlowReader(t *testing.T) {
 		n.server.mu.Lock()
 		defer n.server.mu.Unlock()
 		for f := range n.server.streams {
-			if errors.Is(context.Cause(f.ctx), errSlow) {
+			if errors.Is(f.wait.ended(), errSlow) {
 				return true
 			}
 		}

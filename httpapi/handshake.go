@@ -80,7 +80,7 @@ func (s *Server) originAllowed(r *http.Request) bool {
 // upgrade hands the hijacked connection to the WebSocket library as a frameConn, with small buffers.
 type upgrade struct {
 	http.ResponseWriter
-	stream *firehose
+	stream *stream
 }
 
 // Hijack implements http.Hijacker.

@@ -13,6 +13,7 @@ type metrics struct {
 	unrouted *routeCounters
 	panics   prometheus.Counter
 	streams  prometheus.Gauge
+	open     *prometheus.GaugeVec
 	messages prometheus.Counter
 	ended    *prometheus.CounterVec
 	page     http.Handler
@@ -33,6 +34,10 @@ func newMetrics(registry *prometheus.Registry) *metrics {
 			Name: "raft_chat_http_streams",
 			Help: "Streams open now.",
 		}),
+		open: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "raft_chat_http_streams_open",
+			Help: "Streams open now, by form.",
+		}, []string{"form"}),
 		messages: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "raft_chat_http_stream_messages_total",
 			Help: "Messages written to streams.",
@@ -43,7 +48,7 @@ func newMetrics(registry *prometheus.Registry) *metrics {
 		}, []string{"reason"}),
 		page: promhttp.HandlerFor(registry, promhttp.HandlerOpts{}),
 	}
-	registry.MustRegister(m.requests, m.panics, m.streams, m.messages, m.ended)
+	registry.MustRegister(m.requests, m.panics, m.streams, m.open, m.messages, m.ended)
 	m.unrouted = m.route("other")
 	return m
 }
@@ -76,4 +81,23 @@ func (c *routeCounters) count(status int) {
 func (s *Server) getMetrics(w http.ResponseWriter, r *http.Request) *problem {
 	s.metrics.page.ServeHTTP(w, r)
 	return nil
+}
+
+// newLagGauge tells how far behind the newest message the slowest stream is, in IDs. A stream that waits for messages is
+// not behind, however old the last one in its rooms is.
+func newLagGauge(s *Server) prometheus.Collector {
+	return prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "raft_chat_http_stream_lag",
+		Help: "Messages of the cluster between the oldest that is being written to a stream and the newest.",
+	}, func() float64 {
+		head, lag := s.options.Chat.Head(), uint64(0)
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		for f := range s.streams {
+			if at := f.writing.Load(); at != 0 && at <= head {
+				lag = max(lag, head-at+1)
+			}
+		}
+		return float64(lag)
+	})
 }

@@ -36,14 +36,19 @@ type Options struct {
 	PingInterval time.Duration
 	// PongTimeout is how long a peer may take to answer a ping before it is dropped. Default 10 s.
 	PongTimeout time.Duration
+	// KeepaliveInterval is the time between two keepalives on an HTTP stream. Default 30 s.
+	KeepaliveInterval time.Duration
 	// WriteTimeout is how long one write to a stream may take before the stream is given up. Default 10 s.
 	WriteTimeout time.Duration
 	// CloseGrace is how long a stream given up after WriteTimeout may still take the rest of that write and the close
 	// frame that tells how to resume. Default 30 s.
 	CloseGrace time.Duration
 	// LeaderGrace is how long the node may be without a leader before its streams are closed, so that clients move to
-	// another node. Default 15 s.
+	// another node. Default 10 s.
 	LeaderGrace time.Duration
+
+	// Now is the clock that since=10m counts back from. Default: time.Now.
+	Now func() time.Time
 }
 
 // withDefaults returns o with every unset field filled in.
@@ -60,6 +65,9 @@ func (o Options) withDefaults() Options {
 	if o.MaxBody <= 0 {
 		o.MaxBody = 1 << 20
 	}
+	if o.Now == nil {
+		o.Now = time.Now
+	}
 	for _, d := range []struct {
 		value    *time.Duration
 		standard time.Duration
@@ -69,7 +77,8 @@ func (o Options) withDefaults() Options {
 		{&o.PongTimeout, 10 * time.Second},
 		{&o.WriteTimeout, 10 * time.Second},
 		{&o.CloseGrace, 30 * time.Second},
-		{&o.LeaderGrace, 15 * time.Second},
+		{&o.KeepaliveInterval, 30 * time.Second},
+		{&o.LeaderGrace, 10 * time.Second},
 	} {
 		if *d.value <= 0 {
 			*d.value = d.standard

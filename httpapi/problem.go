@@ -28,6 +28,8 @@ const (
 	codeMemberIDInvalid    = "member_id_invalid"
 	codeMemberURLInvalid   = "member_url_invalid"
 	codeNotReady           = "not_ready"
+	codeFrameTypeUnknown   = "frame_type_unknown" // of raft-chat.v1 only, as the next
+	codeRequestIDInvalid   = "request_id_invalid"
 )
 
 // Codes of chat that arise here as well, and have to be strings here.
@@ -50,7 +52,7 @@ func statusOf(code string) int {
 	switch code {
 	case codeRoomNameInvalid, codeUserNameInvalid, string(chat.CodeClientMessageIDInvalid), string(chat.CodeMessageEmpty), codeMessageInvalidUTF8,
 		codeCursorInvalid, codeLimitInvalid, codeConsistencyInvalid, codeQueryInvalid, codeJSONInvalid,
-		codeBodyInvalidUTF8, codeBodyUnreadable, codeHandshakeInvalid, codeMemberIDInvalid, codeMemberURLInvalid:
+		codeBodyInvalidUTF8, codeBodyUnreadable, codeHandshakeInvalid, codeMemberIDInvalid, codeFrameTypeUnknown, codeRequestIDInvalid, codeMemberURLInvalid:
 		return http.StatusBadRequest
 	case codeOriginNotAllowed:
 		return http.StatusForbidden

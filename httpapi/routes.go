@@ -24,12 +24,17 @@ func (s *Server) routes() []route {
 		route{pattern: "/rooms", get: s.getRooms},
 		route{pattern: "/rooms/{room}", get: s.getMessages, post: s.postMessage},
 		route{pattern: "/rooms/{room}/{seq}", get: s.getMessage},
-		route{pattern: "/ws", get: s.getFirehose},
+		route{pattern: "/rooms/{room}/ws", get: s.getRoomFrames},
+		route{pattern: "/rooms/{room}/events", get: s.getRoomEvents},
+		route{pattern: "/rooms/{room}/json", get: s.getRoomLines},
+		route{pattern: "/rooms/{room}/raw", get: s.getRoomRaw},
+		route{pattern: "/ws", get: s.getSocket},
 		route{pattern: "/raft", get: s.getMembers},
 		route{pattern: "/raft/leader", post: s.transferLeadership},
 		route{pattern: "/raft/{id}", post: s.addMember, delete: s.removeMember},
 		route{pattern: "/raft/{id}/promote", post: s.promoteMember},
 		route{pattern: "/metrics", get: s.getMetrics},
+		route{pattern: "/openapi.yaml", get: s.getOpenAPI},
 		route{pattern: "/_/{asset}", get: s.getAsset},
 	)
 }
@@ -43,8 +48,11 @@ func (s *Server) healthRoutes() []route {
 	}
 }
 
-// newRouter builds the router of a table.
-func (s *Server) newRouter(table []route) http.Handler {
+// newRouter builds the handler of a table.
+func (s *Server) newRouter(table []route) http.Handler { return tidyPaths(s.newMux(table)) }
+
+// newMux builds the router of a table.
+func (s *Server) newMux(table []route) chi.Router {
 	router := chi.NewRouter()
 	allowed := make(map[string]string, len(table)) // pattern -> Allow
 	for _, rt := range table {
@@ -66,7 +74,7 @@ func (s *Server) newRouter(table []route) http.Handler {
 		}
 		refuseMethod(w, r, allow)
 	})
-	return tidyPaths(router)
+	return router
 }
 
 // allow is the value of the Allow header.

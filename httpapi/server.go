@@ -21,6 +21,7 @@ import (
 type Server struct {
 	options Options
 	client  *web.Client
+	openAPI web.Asset
 	metrics *metrics
 	router  http.Handler
 	headers sharedHeaders
@@ -34,9 +35,15 @@ type Server struct {
 	// stop is closed by Shutdown. running counts the leader watch and the goroutines of streams.
 	stop    chan struct{}
 	running sync.WaitGroup
+	never   chan struct{} // closed: see unwilling
+	forms   *streamForms
+	lost    atomic.Bool // no leader is known
+
+	endpointsMu    sync.Mutex // guards the next
+	endpointsKnown endpointCache
 
 	mu         sync.Mutex // guards the rest
-	streams    map[*firehose]struct{}
+	streams    map[*stream]struct{}
 	stopping   bool
 	leaderless bool // without a leader for longer than LeaderGrace
 }
@@ -59,6 +66,7 @@ func New(o Options) *Server {
 	s := &Server{
 		options:  o,
 		client:   web.New(),
+		openAPI:  openAPIAsset(),
 		metrics:  newMetrics(o.Registry),
 		idPrefix: hex.EncodeToString(random[:]) + "-",
 		headers: sharedHeaders{
@@ -69,8 +77,12 @@ func New(o Options) *Server {
 		batches:   sync.Pool{New: func() any { return new([]byte) }},
 		responses: sync.Pool{New: func() any { return new(response) }},
 		stop:      make(chan struct{}),
-		streams:   make(map[*firehose]struct{}),
+		never:     make(chan struct{}),
+		streams:   make(map[*stream]struct{}),
 	}
+	close(s.never)
+	s.forms = newStreamForms(s.metrics.open)
+	o.Registry.MustRegister(newLagGauge(s))
 	s.router = s.newRouter(s.routes())
 	s.running.Go(s.watchLeader)
 	return s
