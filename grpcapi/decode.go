@@ -1,0 +1,68 @@
+package grpcapi
+
+import (
+	"context"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/encoding"
+	_ "google.golang.org/grpc/encoding/proto" // registers the codec that codec builds on
+	"google.golang.org/grpc/mem"
+)
+
+// A request that cannot be decoded is its client's mistake, but gRPC answers it
+// with Internal as soon as the codec reports it. So the codec does not: every
+// request is received as an incoming, which keeps the error until it can be
+// returned from a handler, where the status is ours.
+
+// incoming is a request with what came of decoding it.
+type incoming struct {
+	message any
+	err     error
+}
+
+// refusal is the status of a request that could not be decoded; nil if it could.
+func (in *incoming) refusal() error {
+	if in.err == nil {
+		return nil
+	}
+	return failure{code: codeRequestInvalid, detail: "the request is no message of this call's type"}.status()
+}
+
+// codec is gRPC's own for protobuf, but for incoming.
+type codec struct{ encoding.CodecV2 }
+
+func newCodec() codec { return codec{encoding.GetCodecV2("proto")} }
+
+// Unmarshal implements encoding.CodecV2.
+func (c codec) Unmarshal(data mem.BufferSlice, v any) error {
+	in, ok := v.(*incoming)
+	if !ok {
+		return c.CodecV2.Unmarshal(data, v)
+	}
+	in.err = c.CodecV2.Unmarshal(data, in.message)
+	return nil
+}
+
+// registrar registers services whose unary methods receive requests as incoming.
+// Streams do so in openStream.RecvMsg.
+type registrar struct{ *grpc.Server }
+
+// RegisterService implements grpc.ServiceRegistrar.
+func (r registrar) RegisterService(d *grpc.ServiceDesc, service any) {
+	out := *d
+	out.Methods = make([]grpc.MethodDesc, len(d.Methods))
+	for i, m := range d.Methods {
+		handle := m.Handler
+		m.Handler = func(srv any, ctx context.Context, decode func(any) error, interceptor grpc.UnaryServerInterceptor) (any, error) {
+			return handle(srv, ctx, func(v any) error {
+				in := incoming{message: v}
+				if err := decode(&in); err != nil {
+					return err
+				}
+				return in.refusal()
+			}, interceptor)
+		}
+		out.Methods[i] = m
+	}
+	r.Server.RegisterService(&out, service)
+}
