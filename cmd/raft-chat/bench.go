@@ -11,7 +11,7 @@ import (
 
 func (p *program) newBenchCommand() *cobra.Command {
 	cmd := commandGroup(&cobra.Command{Use: "bench", Short: "Measure a running cluster"})
-	cmd.AddCommand(p.newBenchSendCommand())
+	cmd.AddCommand(p.newBenchSendCommand(), p.newBenchFanoutCommand(), p.newBenchConnectionsCommand())
 	return cmd
 }
 

@@ -72,7 +72,7 @@ func (p *program) report(err error) int {
 		return exitUsage
 	}
 	fmt.Fprintf(p.stderr, "raft-chat: %s\n", oneLine(err.Error()))
-	return exitFailure
+	return exitCodeOf(err)
 }
 
 // usageError is a mistake in the command line or the configuration.
@@ -112,7 +112,8 @@ client on http://127.0.0.1:12380, data in ./raft-chat-1.`
   raft-chat --config config.node1.yaml --dev`
 	root.Version = buildVersion()
 	root.SetVersionTemplate(versionLine())
-	root.AddCommand(p.newServeCommand(), p.newBenchCommand(), p.newVersionCommand())
+	root.AddCommand(p.newServeCommand(), p.newSendCommand(), p.newTailCommand(), p.newRoomsCommand(),
+		p.newMembersCommand(), p.newStatusCommand(), p.newBenchCommand(), p.newVersionCommand())
 	root.SilenceErrors = true
 	root.SilenceUsage = true
 	root.SetOut(p.stdout)

@@ -1,7 +1,6 @@
 package bench
 
 import (
-	"errors"
 	"fmt"
 	"net"
 	"net/url"
@@ -43,13 +42,8 @@ type Options struct {
 
 // Validate reports the first option that is out of range.
 func (o *Options) Validate() error {
-	if len(o.Endpoints) == 0 {
-		return errors.New("endpoints: at least one is needed")
-	}
-	for _, e := range o.Endpoints {
-		if _, err := dialAddress(e); err != nil {
-			return fmt.Errorf("endpoints: %w", err)
-		}
+	if err := validEndpoints(o.Endpoints); err != nil {
+		return err
 	}
 	switch {
 	case o.Rooms < 1:

@@ -65,15 +65,7 @@ func newReport(o Options, t *tally, measured time.Duration, interrupted bool) Re
 		Seconds: measured.Seconds(), WarmupSeconds: o.Warmup.Seconds(), Interrupted: interrupted,
 		Acknowledged: t.acknowledged, Repeated: t.repeated,
 		Endpoints: make([]EndpointCount, len(o.Endpoints)),
-		Errors:    make([]ErrorCount, 0, len(t.errors)),
-		Latency: Latency{
-			Mean: milliseconds(t.latency.Mean()),
-			P50:  milliseconds(t.latency.Quantile(0.5)),
-			P90:  milliseconds(t.latency.Quantile(0.9)),
-			P99:  milliseconds(t.latency.Quantile(0.99)),
-			P999: milliseconds(t.latency.Quantile(0.999)),
-			Max:  milliseconds(t.latency.Max()),
-		},
+		Latency:   latencyOf(&t.latency),
 	}
 	if measured > 0 {
 		r.PerSecond = float64(t.acknowledged) / measured.Seconds()
@@ -81,23 +73,43 @@ func newReport(o Options, t *tally, measured time.Duration, interrupted bool) Re
 	for i, e := range o.Endpoints {
 		r.Endpoints[i] = EndpointCount{URL: e, Acknowledged: t.perEndpoint[i]}
 	}
+	r.Errors, r.Failed = t.sorted()
+	return r
+}
+
+// sorted returns the errors, the most frequent first, and their sum.
+func (t *tally) sorted() (list []ErrorCount, sum uint64) {
+	list = make([]ErrorCount, 0, len(t.errors))
 	for kind, n := range t.errors {
-		r.Errors = append(r.Errors, ErrorCount{Kind: kind, Count: n})
-		r.Failed += n
+		list = append(list, ErrorCount{Kind: kind, Count: n})
+		sum += n
 	}
-	slices.SortFunc(r.Errors, func(a, b ErrorCount) int {
+	slices.SortFunc(list, func(a, b ErrorCount) int {
 		return cmp.Or(cmp.Compare(b.Count, a.Count), strings.Compare(a.Kind, b.Kind))
 	})
-	return r
+	return list, sum
+}
+
+func latencyOf(h *Histogram) Latency {
+	return Latency{
+		Mean: milliseconds(h.Mean()),
+		P50:  milliseconds(h.Quantile(0.5)),
+		P90:  milliseconds(h.Quantile(0.9)),
+		P99:  milliseconds(h.Quantile(0.99)),
+		P999: milliseconds(h.Quantile(0.999)),
+		Max:  milliseconds(h.Max()),
+	}
 }
 
 func milliseconds(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }
 
 // WriteJSON writes the report as one indented JSON object.
-func (r Report) WriteJSON(w io.Writer) error {
+func (r Report) WriteJSON(w io.Writer) error { return writeIndented(w, r) }
+
+func writeIndented(w io.Writer, v any) error {
 	e := json.NewEncoder(w)
 	e.SetIndent("", "  ")
-	return e.Encode(r)
+	return e.Encode(v)
 }
 
 // WriteText writes the report for people.
@@ -116,15 +128,23 @@ func (r Report) WriteText(w io.Writer) error {
 		}
 	}
 	if r.Acknowledged > 0 {
-		fmt.Fprintf(&b, "latency       p50 %.2f ms, p90 %.2f ms, p99 %.2f ms, p99.9 %.2f ms, max %.2f ms\n",
-			r.Latency.P50, r.Latency.P90, r.Latency.P99, r.Latency.P999, r.Latency.Max)
+		writeLatency(&b, "latency", r.Latency)
 	}
-	fmt.Fprintf(&b, "errors        %d\n", r.Failed)
-	for _, e := range r.Errors {
-		fmt.Fprintf(&b, "              %d × %s\n", e.Count, e.Kind)
-	}
+	writeErrors(&b, r.Failed, r.Errors)
 	_, err := io.WriteString(w, b.String())
 	return err
+}
+
+// writeLatency writes one line under a label, which may be empty.
+func writeLatency(b *strings.Builder, label string, l Latency) {
+	fmt.Fprintf(b, "%-13s p50 %.2f ms, p90 %.2f ms, p99 %.2f ms, p99.9 %.2f ms, max %.2f ms\n", label, l.P50, l.P90, l.P99, l.P999, l.Max)
+}
+
+func writeErrors(b *strings.Builder, failed uint64, errors []ErrorCount) {
+	fmt.Fprintf(b, "errors        %d\n", failed)
+	for _, e := range errors {
+		fmt.Fprintf(b, "              %d × %s\n", e.Count, e.Kind)
+	}
 }
 
 func plural(n int, noun string) string {

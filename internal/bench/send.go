@@ -3,7 +3,6 @@ package bench
 import (
 	"context"
 	"crypto/rand"
-	"fmt"
 	"sync"
 	"time"
 )
@@ -20,13 +19,9 @@ func Send(ctx context.Context, o Options) (Report, error) {
 	if o.RequestTimeout == 0 {
 		o.RequestTimeout = defaultRequestTimeout
 	}
-	addrs := make([]string, len(o.Endpoints))
-	for i, e := range o.Endpoints {
-		addr, err := dialAddress(e)
-		if err != nil {
-			return Report{}, fmt.Errorf("endpoints: %w", err)
-		}
-		addrs[i] = addr
+	addrs, err := dialAddresses(o.Endpoints)
+	if err != nil {
+		return Report{}, err
 	}
 
 	run, text := rand.Text()[:8], messageText(o.Bytes)

@@ -15,6 +15,9 @@ const (
 	// maxErrorKinds bounds the table of errors; later kinds are counted as other.
 	maxErrorKinds = 32
 	otherErrors   = "other"
+	// connectionClosed is the kind of all ways in which a server ends a
+	// connection without a word.
+	connectionClosed = "connection closed by the server"
 )
 
 // tally is what one worker counted.
@@ -155,7 +158,7 @@ func transportKind(err error) string {
 	case errors.Is(err, syscall.ECONNREFUSED):
 		return "connection refused"
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.EPIPE):
-		return "connection closed by the server"
+		return connectionClosed
 	case errors.As(err, &op) && op.Err != nil:
 		return op.Err.Error()
 	}
