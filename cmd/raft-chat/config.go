@@ -26,7 +26,9 @@ func (s *settings) serverConfig(from origins, layout *raftogramLayout) (server.C
 	c := server.Config{
 		ID: s.id, Name: s.name, Join: s.join, DataDir: s.dataDir,
 		Listen: listen, ListenPeer: s.listenPeer, ListenHealth: s.listenHealth,
+		ListenGRPC: s.listenGRPC, GRPCForward: bool(s.grpcFollower),
 		AdvertiseClient: s.advertiseClient, AdvertiseGRPC: s.advertiseGRPC,
+		LeaderGrace: s.leaderGrace, KeepaliveInterval: s.keepalive,
 		InsecurePeers: s.insecurePeers, AllowedOrigins: s.allowedOrigins,
 		TickInterval: s.tickInterval, ElectionTicks: s.electionTicks,
 		MaxBodyBytes: int64(s.maxBodyBytes), MaxMessageBytes: int(min(s.maxMessageBytes, math.MaxInt)),

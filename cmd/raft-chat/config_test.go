@@ -22,7 +22,7 @@ func withDefaults(edit func(c *server.Config)) server.Config {
 		DataDir: "./raft-chat-1", Listen: "127.0.0.1:12380", ListenPeer: "127.0.0.1:12379",
 		TickInterval: 100 * time.Millisecond, ElectionTicks: 10,
 		MaxBodyBytes: 1 << 20, MaxMessageBytes: 64 << 10, MinFreeBytes: 512 << 20,
-		RequestTimeout: 5 * time.Second, PingInterval: 20 * time.Second, PongTimeout: 10 * time.Second,
+		RequestTimeout: 5 * time.Second, LeaderGrace: 10 * time.Second, KeepaliveInterval: 30 * time.Second, PingInterval: 20 * time.Second, PongTimeout: 10 * time.Second,
 		WriteTimeout: 10 * time.Second, ShutdownTimeout: 10 * time.Second,
 	}
 	if edit != nil {
@@ -54,7 +54,7 @@ const raftogramFile = `cluster:
 
 func raftogramConfig(c *server.Config) {
 	c.ID, c.Name, c.DataDir = 2, "node2", "./data/node2"
-	c.Listen, c.ListenPeer, c.AdvertiseGRPC = "127.0.0.1:8081", "127.0.0.1:7001", "127.0.0.1:9001"
+	c.Listen, c.ListenPeer, c.ListenGRPC, c.AdvertiseGRPC = "127.0.0.1:8081", "127.0.0.1:7001", "127.0.0.1:9001", "127.0.0.1:9001"
 	c.Cluster = []server.Peer{
 		{ID: 1, URL: "http://127.0.0.1:7000", Name: "node1", GRPCAddr: "127.0.0.1:9000"},
 		{ID: 2, URL: "http://127.0.0.1:7001", Name: "node2", GRPCAddr: "127.0.0.1:9001"},

@@ -31,6 +31,7 @@ type fakeNode struct {
 func newFakeNode() *fakeNode { return &fakeNode{done: make(chan struct{})} }
 
 func (n *fakeNode) URL() string           { return "http://127.0.0.1:12380" }
+func (n *fakeNode) GRPCAddr() string      { return "127.0.0.1:9000" }
 func (n *fakeNode) Done() <-chan struct{} { return n.done }
 func (n *fakeNode) Err() error            { return n.err }
 

@@ -19,8 +19,8 @@ import (
 //   - raft_bind_addr is --listen-peer;
 //   - health_bind_addr is where the API and the web client are served, unless
 //     --host or --port say otherwise: then it is --listen-health;
-//   - the node's own grpc_addr is --advertise-grpc. grpc_bind_addr is checked,
-//     but nothing listens there yet.
+//   - grpc_bind_addr is --listen-grpc, the node's own grpc_addr is
+//     --advertise-grpc.
 type raftogramLayout struct {
 	path                                string
 	nodeID                              string
@@ -138,6 +138,7 @@ func (l *raftogramLayout) apply(c *server.Config, from origins) error {
 	}
 	set("data-dir", "data_dir", &c.DataDir, l.dataDir)
 	set("listen-peer", "raft_bind_addr", &c.ListenPeer, l.raftBind)
+	set("listen-grpc", "grpc_bind_addr", &c.ListenGRPC, l.grpcBind)
 	set("advertise-grpc", "peers["+strconv.Itoa(self)+"].grpc_addr", &c.AdvertiseGRPC, l.peers[self].grpcAddr)
 	if from.given("host") || from.given("port") {
 		set("listen-health", "health_bind_addr", &c.ListenHealth, l.health)

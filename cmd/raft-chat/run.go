@@ -23,6 +23,7 @@ const (
 // place.
 type node interface {
 	URL() string
+	GRPCAddr() string // "" without a gRPC listener
 	Done() <-chan struct{}
 	Err() error
 	Close(ctx context.Context) error

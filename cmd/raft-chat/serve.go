@@ -57,8 +57,8 @@ func (p *program) serve(ctx context.Context, c server.Config, from origins) erro
 	}
 	c.Logger.Info("serving the API and the web client", "url", n.URL(),
 		"node", c.ID, "name", c.Name, "cluster", company(c), "data_dir", c.DataDir, "version", c.Version)
-	if c.AdvertiseGRPC != "" {
-		c.Logger.Warn("this version does not serve gRPC; the address is only told to others", "advertise_grpc", c.AdvertiseGRPC)
+	if addr := n.GRPCAddr(); addr != "" {
+		c.Logger.Info("serving gRPC", "address", addr)
 	}
 
 	select {

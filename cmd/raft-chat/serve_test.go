@@ -175,7 +175,7 @@ func TestServeLogForms(t *testing.T) {
 	}
 	dir := t.TempDir()
 	write(t, dir, "c.yaml", raftogramFile)
-	if got := invoke(t, dir, []string{"-config", "c.yaml"}); !strings.Contains(got.stderr, "does not serve gRPC") {
+	if got := invoke(t, dir, []string{"-config", "c.yaml"}); !strings.Contains(got.stderr, "serving gRPC") {
 		t.Errorf("nothing is said about gRPC: %q", got.stderr)
 	}
 }

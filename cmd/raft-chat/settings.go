@@ -25,6 +25,8 @@ type settings struct {
 	listenHealth    string
 	advertiseClient string
 	advertiseGRPC   string
+	listenGRPC      string
+	grpcFollower    followerValue
 	insecurePeers   bool
 	allowedOrigins  listValue
 
@@ -36,6 +38,8 @@ type settings struct {
 	minFreeBytes    sizeValue
 
 	requestTimeout  time.Duration
+	leaderGrace     time.Duration
+	keepalive       time.Duration
 	pingInterval    time.Duration
 	pongTimeout     time.Duration
 	writeTimeout    time.Duration
@@ -54,7 +58,8 @@ func defaultSettings() *settings {
 		tickInterval: 100 * time.Millisecond, electionTicks: 10,
 		maxBodyBytes: 1 << 20, maxMessageBytes: 64 << 10, minFreeBytes: 512 << 20,
 		requestTimeout: 5 * time.Second,
-		pingInterval:   20 * time.Second, pongTimeout: 10 * time.Second, writeTimeout: 10 * time.Second,
+		leaderGrace:    10 * time.Second, keepalive: 30 * time.Second,
+		pingInterval: 20 * time.Second, pongTimeout: 10 * time.Second, writeTimeout: 10 * time.Second,
 		shutdownTimeout: 10 * time.Second,
 	}
 }
@@ -76,6 +81,8 @@ func (s *settings) register(fs *pflag.FlagSet) {
 
 	fs.StringVar(&s.listenPeer, "listen-peer", s.listenPeer, "host:port for the other members (default that of the own --cluster URL)")
 	fs.StringVar(&s.listenHealth, "listen-health", s.listenHealth, "host:port of a further listener for the health endpoints alone")
+	fs.StringVar(&s.listenGRPC, "listen-grpc", s.listenGRPC, "host:port of the gRPC API (default none)")
+	fs.Var(&s.grpcFollower, "grpc-follower", "what a follower does with a gRPC call: redirect to the leader, or forward (serve it)")
 	fs.StringVar(&s.advertiseClient, "advertise-client", s.advertiseClient, "URL of the API that others are told to use (default derived from --host and --port)")
 	fs.StringVar(&s.advertiseGRPC, "advertise-grpc", s.advertiseGRPC, "host:port of gRPC that others are told to use")
 	fs.BoolVar(&s.insecurePeers, "insecure-peers", s.insecurePeers, "allow unencrypted peer traffic on other than loopback addresses")
@@ -85,6 +92,8 @@ func (s *settings) register(fs *pflag.FlagSet) {
 	fs.Var(&s.maxBodyBytes, "max-body-bytes", "longest body of a request")
 	fs.Var(&s.minFreeBytes, "min-free-bytes", "free disk space below which messages are refused; 0 keeps no reserve")
 	fs.DurationVar(&s.requestTimeout, "request-timeout", s.requestTimeout, "how long a request waits for the cluster")
+	fs.DurationVar(&s.leaderGrace, "leader-grace", s.leaderGrace, "how long streams stay open on a node that knows no leader")
+	fs.DurationVar(&s.keepalive, "keepalive-interval", s.keepalive, "time between two signs of life on an idle HTTP stream")
 	fs.DurationVar(&s.pingInterval, "ping-interval", s.pingInterval, "time between two pings on a stream")
 	fs.DurationVar(&s.pongTimeout, "pong-timeout", s.pongTimeout, "how long a client may take to answer a ping")
 	fs.DurationVar(&s.writeTimeout, "write-timeout", s.writeTimeout, "how long one write to a stream may take")

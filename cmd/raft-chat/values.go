@@ -28,6 +28,27 @@ func (v *portValue) Set(s string) error {
 	return nil
 }
 
+// followerValue says whether a follower serves gRPC calls itself.
+type followerValue bool
+
+func (v *followerValue) Type() string { return "mode" }
+
+func (v *followerValue) String() string {
+	if *v {
+		return "forward"
+	}
+	return "redirect"
+}
+
+// Set accepts redirect and forward.
+func (v *followerValue) Set(s string) error {
+	if s != "redirect" && s != "forward" {
+		return errors.New("neither redirect nor forward")
+	}
+	*v = s == "forward"
+	return nil
+}
+
 // sizeValue is a number of bytes, 0 or more.
 type sizeValue int64
 

@@ -54,6 +54,7 @@ func mayImport() map[string][]string {
 		"raftnode": nil,
 		"web":      nil,
 		"api":      nil,
+		"client":   nil,
 		"httpapi":  {"chat", "web"},
 		"grpcapi":  {"chat", "api"},
 	}

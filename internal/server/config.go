@@ -59,10 +59,17 @@ type Config struct {
 	// health endpoints alone, or "" for none.
 	ListenHealth string
 
+	// ListenGRPC is the host:port of the gRPC API, or "" for none.
+	ListenGRPC string
+	// GRPCForward makes a follower serve gRPC calls itself instead of naming the
+	// leader.
+	GRPCForward bool
+
 	// AdvertiseClient is the base URL others should use for this node's API;
 	// "" leaves it to the server to derive one from its listener.
 	AdvertiseClient string
-	// AdvertiseGRPC is the host:port others should use for gRPC, or "".
+	// AdvertiseGRPC is the host:port others should use for gRPC. Default: the
+	// one of this node's entry in Cluster, or that of the listener.
 	AdvertiseGRPC string
 	// InsecurePeers allows unencrypted, unauthenticated peer traffic on other
 	// than loopback addresses.
@@ -87,6 +94,12 @@ type Config struct {
 	// that may open streams. Default: none, same origin only.
 	AllowedOrigins []string
 
+	// LeaderGrace is how long streams stay open on a node that knows no leader.
+	// Default: 10 s.
+	LeaderGrace time.Duration
+	// KeepaliveInterval is the time between two signs of life on an idle HTTP
+	// stream. Default: 30 s.
+	KeepaliveInterval time.Duration
 	// PingInterval is the time between pings on a stream. Default: 20 s.
 	PingInterval time.Duration
 	// PongTimeout is how long a client may take to answer one. Default: 10 s.
@@ -167,6 +180,8 @@ func (c *Config) setDefaults() {
 	c.MaxBodyBytes = cmp.Or(c.MaxBodyBytes, 1<<20)
 	c.MaxMessageBytes = cmp.Or(c.MaxMessageBytes, 64<<10)
 	c.RequestTimeout = cmp.Or(c.RequestTimeout, 5*time.Second)
+	c.LeaderGrace = cmp.Or(c.LeaderGrace, 10*time.Second)
+	c.KeepaliveInterval = cmp.Or(c.KeepaliveInterval, 30*time.Second)
 	c.PingInterval = cmp.Or(c.PingInterval, 20*time.Second)
 	c.PongTimeout = cmp.Or(c.PongTimeout, 10*time.Second)
 	c.WriteTimeout = cmp.Or(c.WriteTimeout, 10*time.Second)
@@ -253,7 +268,7 @@ func (c *Config) checkListeners(self Peer) error {
 	}
 	c.ListenPeer = cmp.Or(c.ListenPeer, own.Host)
 	named := []struct{ setting, addr string }{
-		{"listen-peer", c.ListenPeer}, {"port", c.Listen}, {"listen-health", c.ListenHealth},
+		{"listen-peer", c.ListenPeer}, {"port", c.Listen}, {"listen-health", c.ListenHealth}, {"listen-grpc", c.ListenGRPC},
 	}
 	for i, l := range named {
 		if l.addr == "" {
@@ -317,6 +332,8 @@ func (c *Config) checkLimits() error {
 	}{
 		{"tick-interval", c.TickInterval, time.Millisecond, time.Minute},
 		{"request-timeout", c.RequestTimeout, time.Millisecond, time.Hour},
+		{"leader-grace", c.LeaderGrace, time.Millisecond, time.Hour},
+		{"keepalive-interval", c.KeepaliveInterval, time.Millisecond, time.Hour},
 		{"ping-interval", c.PingInterval, time.Millisecond, 24 * time.Hour},
 		{"pong-timeout", c.PongTimeout, time.Millisecond, time.Hour},
 		{"write-timeout", c.WriteTimeout, time.Millisecond, time.Hour},

@@ -17,6 +17,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 
 	"github.com/raft-chat/raft-chat/chat"
+	"github.com/raft-chat/raft-chat/grpcapi"
 	"github.com/raft-chat/raft-chat/httpapi"
 	"github.com/raft-chat/raft-chat/raftnode"
 )
@@ -30,8 +31,10 @@ type Server struct {
 	store   *chat.Store
 	service *chat.Service
 	api     *httpapi.Server
+	grpc    *grpcapi.Server // nil without a gRPC listener
 
 	url       string
+	grpcAddr  string
 	listeners []*http.Server
 	serving   sync.WaitGroup // of listeners
 	watching  sync.WaitGroup // of the store's health
@@ -55,16 +58,19 @@ func Open(ctx context.Context, c Config) (_ *Server, err error) {
 		return nil, err
 	}
 	s.config, s.logger = c, c.Logger
-	peer, api, health, err := listen(&c)
+	peer, api, health, grpc, err := listen(&c)
 	if err != nil {
 		return nil, err
 	}
 	// The API's sockets are ours until they are served, the peers' is the node's.
 	defer func() {
 		if err != nil {
-			closeAll(api, health)
+			closeAll(api, health, grpc)
 		}
 	}()
+	if grpc != nil {
+		s.grpcAddr = reachableAddr(grpc.Addr())
+	}
 	s.url = cmp.Or(c.AdvertiseClient, "http://"+reachableAddr(api.Addr()))
 	if err := s.openNode(ctx, peer); err != nil {
 		return nil, err
@@ -78,10 +84,14 @@ func Open(ctx context.Context, c Config) (_ *Server, err error) {
 		Chat: s.service, Cluster: cluster{s.node}, Logger: c.Logger, NodeName: c.Name, Registry: registry,
 		MaxBody: c.MaxBodyBytes, AllowedOrigins: c.AllowedOrigins, RequestTimeout: c.RequestTimeout,
 		PingInterval: c.PingInterval, PongTimeout: c.PongTimeout, WriteTimeout: c.WriteTimeout,
+		LeaderGrace: c.LeaderGrace, KeepaliveInterval: c.KeepaliveInterval,
 	})
 	s.serve(api, s.api)
 	if health != nil {
 		s.serve(health, s.api.HealthHandler())
+	}
+	if grpc != nil {
+		s.serveGRPC(grpc)
 	}
 	return s, nil
 }
@@ -93,7 +103,7 @@ func (s *Server) openNode(ctx context.Context, peer net.Listener) error {
 	for i, p := range c.Cluster {
 		list[i] = raftnode.Peer{ID: p.ID, URL: p.URL}
 		if p.ID == c.ID {
-			grpcAddr = cmp.Or(grpcAddr, p.GRPCAddr)
+			grpcAddr = cmp.Or(grpcAddr, p.GRPCAddr, s.grpcAddr)
 		}
 	}
 	// A store that fails while nobody writes must stop the node as well.
@@ -126,7 +136,7 @@ func (s *Server) openNode(ctx context.Context, peer net.Listener) error {
 }
 
 // listen opens the sockets that the configuration names.
-func listen(c *Config) (peer, api, health net.Listener, err error) {
+func listen(c *Config) (peer, api, health, grpc net.Listener, err error) {
 	open := func(given net.Listener, addr, what string) net.Listener {
 		if given != nil || addr == "" || err != nil {
 			return given
@@ -141,10 +151,11 @@ func listen(c *Config) (peer, api, health net.Listener, err error) {
 	peer = open(c.PeerListener, c.ListenPeer, "peers")
 	api = open(c.APIListener, c.Listen, "clients")
 	health = open(nil, c.ListenHealth, "health checks")
+	grpc = open(nil, c.ListenGRPC, "gRPC")
 	if err != nil {
-		closeAll(peer, api, health)
+		closeAll(peer, api, health, grpc)
 	}
-	return peer, api, health, err
+	return peer, api, health, grpc, err
 }
 
 func closeAll(listeners ...net.Listener) {
@@ -177,6 +188,26 @@ func (s *Server) serve(l net.Listener, h http.Handler) {
 		}
 	})
 }
+
+func (s *Server) serveGRPC(l net.Listener) {
+	mode := grpcapi.Redirect
+	if s.config.GRPCForward {
+		mode = grpcapi.Forward
+	}
+	s.grpc = grpcapi.New(grpcapi.Options{
+		Chat: s.service, Cluster: grpcCluster{s.node}, Logger: s.logger, Follower: mode,
+		// A message in its envelope, with room for the names.
+		MaxReceive: max(1<<20, s.config.MaxMessageBytes+64<<10), LeaderGrace: s.config.LeaderGrace, WriteTimeout: s.config.WriteTimeout,
+	})
+	s.serving.Go(func() {
+		if err := s.grpc.Serve(l); err != nil {
+			s.logger.Error("listener ended", "address", l.Addr().String(), "error", err)
+		}
+	})
+}
+
+// GRPCAddr is where clients reach the gRPC API, or "".
+func (s *Server) GRPCAddr() string { return s.grpcAddr }
 
 // URL is where clients reach the API.
 func (s *Server) URL() string { return s.url }
@@ -217,6 +248,9 @@ func (s *Server) close(ctx context.Context) error {
 	}
 	if s.api != nil {
 		s.api.Shutdown()
+	}
+	if s.grpc != nil {
+		s.grpc.Shutdown(ctx)
 	}
 	for _, hs := range s.listeners {
 		if err := hs.Shutdown(ctx); err != nil {
@@ -280,6 +314,14 @@ func (c cluster) TransferLeadership(ctx context.Context, to uint64) error {
 	return c.node.TransferLeadership(ctx, to)
 }
 func (c cluster) Sync(ctx context.Context) error { return c.node.ReadIndex(ctx) }
+
+// grpcCluster shows the node to the gRPC front.
+type grpcCluster struct{ node *raftnode.Node }
+
+func (c grpcCluster) Status() grpcapi.Status {
+	s := cluster(c).Status()
+	return grpcapi.Status{IsLeader: s.LeaderID == s.NodeID, LeaderName: s.LeaderName, LeaderGRPCAddr: s.LeaderGRPCAddr}
+}
 
 // readyLag is how far behind the log a node may be and still count as ready.
 const readyLag = 1000
