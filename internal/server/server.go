@@ -228,8 +228,11 @@ func (s *Server) Err() error {
 // Members is how many members the cluster has, as this node knows it.
 func (s *Server) Members() int { return len(s.node.Members()) }
 
-// Node and Store give tests what lies below the API.
+// Node, Service and Store give tests what lies below the API.
 func (s *Server) Node() *raftnode.Node { return s.node }
+
+// Service is what the APIs call.
+func (s *Server) Service() *chat.Service { return s.service }
 
 // Store is the replicated state of this node.
 func (s *Server) Store() *chat.Store { return s.store }
