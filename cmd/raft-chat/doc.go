@@ -2,7 +2,9 @@
 // the tools that go with it.
 //
 //	raft-chat [serve] [flags]   run a node; the default command
-//	raft-chat bench send        put load on a running cluster
+//	raft-chat send, tail        post to a room, follow rooms
+//	raft-chat rooms, members, status
+//	raft-chat bench …           put load on a running cluster: send, fanout, connections
 //	raft-chat version           print the version
 //	raft-chat completion        print a shell completion script
 //
@@ -19,7 +21,8 @@
 //
 // The exit code is 0 for a node that was asked to stop or was removed from the
 // cluster, 2 for a mistake in the command line or the configuration, and 1 for
-// everything else. A mistake is one line on standard error. Logs go to standard
+// everything else; the client commands also have 3 for an outcome that is not
+// known and 4 when no node could be reached. A mistake is one line on standard error. Logs go to standard
 // error too, as JSON or, with --dev, as text; standard output carries only what
 // was asked for.
 //

@@ -86,6 +86,7 @@ func TestReadme(t *testing.T) {
 		want           []string
 	}{
 		{"one-node", "", []string{`"Message":"hello"`, `"User":"cron"`, `["general"]`, `"ClientMessageID":"a-1"`}},
+		{"streams", "", []string{"deployed 1.2", "from a pipe", "general"}},
 		{"three-nodes", "", []string{`"Message":"foo"`, `"Message":"bar"`}},
 		// The removed node ends by itself and well; the others take messages.
 		{"membership", "wait \"${running[2]}\"\ncurl -L http://127.0.0.1:42380/rooms/general -d '{\"Message\": \"after\", \"User\": \"username\"}'\n",
@@ -111,7 +112,7 @@ func TestReadme(t *testing.T) {
 		})
 	}
 	for name := range found {
-		if name != "one-node" && name != "three-nodes" && name != "membership" {
+		if name != "one-node" && name != "streams" && name != "three-nodes" && name != "membership" {
 			t.Errorf("README.md has a block %s that no test runs", name)
 		}
 	}
