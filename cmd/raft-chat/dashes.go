@@ -8,8 +8,8 @@ import (
 )
 
 // doubleDashes returns args with long flags that have one dash (-config) given
-// their second one. No command here has one-letter flags of its own, so only -h
-// keeps a single dash; values of flags and everything after "--" stay as they are.
+// their second one. One letter keeps its dash, and its value stands apart
+// (-h, -o json); values of flags and everything after "--" stay as they are.
 func doubleDashes(root *cobra.Command, args []string) []string {
 	out := make([]string, 0, len(args))
 	isValue := false
