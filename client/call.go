@@ -77,7 +77,7 @@ func (c *Client) call(ctx context.Context, r request) (uncertain bool, err error
 func unavailable(ctx context.Context, last error) error {
 	err := ctx.Err()
 	if cause := context.Cause(ctx); !errors.Is(cause, err) {
-		err = errors.Join(err, cause)
+		err = fmt.Errorf("%w: %w", err, cause)
 	}
 	if last == nil {
 		return fmt.Errorf("%w: %w", ErrUnavailable, err)
