@@ -39,6 +39,10 @@ type Gap struct {
 	dropped uint64 // ID of the message LastSeq
 }
 
+// Beyond reports whether a message with an ID above id is missing. ID cannot tell:
+// it may be as low as the cursor of the stream.
+func (g Gap) Beyond(id uint64) bool { return g.dropped > id }
+
 // gapOf is the gap of a stream that misses Seq from of a room, at least.
 func gapOf(room string, st roomState, from uint64) Gap {
 	return Gap{Room: room, FirstSeq: from, LastSeq: st.first - 1, dropped: st.droppedID}

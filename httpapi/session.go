@@ -204,7 +204,7 @@ func (v *session) wanted(d chat.Delivery, from *source) chat.Delivery {
 	gaps := d.Gaps[:0]
 	for _, g := range d.Gaps {
 		sub := v.rooms[g.Room]
-		if sub == nil || sub.from != from || g.LastSeq <= sub.lastSeq || g.ID <= sub.lastID {
+		if sub == nil || sub.from != from || g.LastSeq <= sub.lastSeq || !g.Beyond(sub.lastID) {
 			continue
 		}
 		g.FirstSeq = max(g.FirstSeq, sub.lastSeq+1)

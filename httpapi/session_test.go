@@ -361,3 +361,20 @@ func TestSessionDoesNotCollect(t *testing.T) {
 	n.post("r", "u", "on")
 	neighbour.want("r/21")
 }
+
+// The cursor behind a gap can be the one that the room began at: when a message
+// of another room comes next.
+func TestSessionGapBeforeAnotherRoomsMessage(t *testing.T) {
+	n := newNode(t, nil)
+	for _, room := range []string{"a", "b", "a", "a"} {
+		n.post(room, "u", "m")
+	}
+	n.trim("a", 4)
+	c := n.talk(0)
+	c.say(`{"Type":"subscribe","Rooms":["a","b"],"Since":"1"}`)
+	c.of("subscribed", "")
+	if f := c.of("gap", ""); f.Room != "a" || f.FirstSeq > 2 || f.LastSeq != 3 || f.ID != 1 {
+		t.Errorf("gap is %+v", f)
+	}
+	c.want("b/1")
+}
