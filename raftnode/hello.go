@@ -59,6 +59,7 @@ const (
 	codeRemoved      = "removed"
 	codeOtherCluster = "other_cluster"
 	codeNotMember    = "not_a_member"
+	codeMoved        = "leader_moved"
 )
 
 func (p *peers) self(to uint64) caller {

@@ -110,13 +110,18 @@ func (n *Node) TransferLeadership(ctx context.Context, to uint64) error {
 	if _, err := n.call(ctx, callRequest{Op: opTransfer, ID: to}); err != nil {
 		return err
 	}
+	return n.awaitLeader(ctx, func(leader uint64) bool { return leader == to })
+}
+
+// awaitLeader returns when this node knows a leader that suits.
+func (n *Node) awaitLeader(ctx context.Context, suits func(leader uint64) bool) error {
 	tick, stop := n.cfg.Clock.Tick(n.cfg.TickInterval / 10)
 	defer stop()
-	for n.Status().Leader != to {
+	for !suits(n.Status().Leader) {
 		select {
 		case <-tick:
 		case <-ctx.Done():
-			return errorf(CodeTransferFailed, "member %d took over, but this node has not heard from it yet", to)
+			return errorf(CodeTransferFailed, "the leadership moved, but this node has not heard from the new leader yet")
 		case <-n.stop:
 			return errStopping
 		}
@@ -137,20 +142,34 @@ func (n *Node) change(ctx context.Context, q callRequest) error {
 	return nil
 }
 
-// call carries q out here if this node leads, or else at the leader's.
+// call carries q out here if this node leads, or else at the leader's. A
+// leader that gave the leadership away for it asks to go on with the next one.
 func (n *Node) call(ctx context.Context, q callRequest) (callReply, error) {
-	s := n.Status()
-	switch s.Leader {
+	for {
+		asked := n.Status().Leader
+		reply, err := n.callLeader(ctx, asked, q)
+		var e *Error
+		if !errors.As(err, &e) || e.Code != codeMoved {
+			return reply, err
+		}
+		if err := n.awaitLeader(ctx, func(leader uint64) bool { return leader != asked && leader != raft.None }); err != nil {
+			return reply, err
+		}
+	}
+}
+
+func (n *Node) callLeader(ctx context.Context, leader uint64, q callRequest) (callReply, error) {
+	switch leader {
 	case raft.None:
 		return callReply{}, errNoLeader
 	case n.cfg.ID:
 		return n.lead(ctx, q)
 	}
-	url, ok := n.peers.url(s.Leader)
-	if !ok || !n.cfg.reachable(n.cfg.ID, s.Leader) {
+	url, ok := n.peers.url(leader)
+	if !ok || !n.cfg.reachable(n.cfg.ID, leader) {
 		return callReply{}, errNoLeader
 	}
-	q.caller = n.peers.self(s.Leader)
+	q.caller = n.peers.self(leader)
 	var reply callReply
 	err := n.peers.post(ctx, url+callPath, q, &reply)
 	var e *Error
@@ -278,12 +297,12 @@ func (n *Node) remove(ctx context.Context, id uint64) error {
 		}
 	}
 	if id == n.cfg.ID {
-		// A leader that removes itself would leave an election behind.
+		// A leader that removes itself would leave an election behind, and
+		// would be gone before it could answer.
 		if err := n.transferAway(ctx); err != nil {
 			return err
 		}
-		_, err := n.call(ctx, callRequest{Op: opRemove, ID: id})
-		return err
+		return errorf(codeMoved, "member %d gave the leadership away to be removed", id)
 	}
 	return n.proposeChange(ctx, raftpb.ConfChangeRemoveNode, id, confContext{})
 }

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 )
 
 func TestOneNodeKeepsItsLogAcrossRestarts(t *testing.T) {
@@ -335,5 +336,31 @@ func TestTwoNodesCannotShareADirectory(t *testing.T) {
 	c.peers[0].URL = url
 	if err == nil || !strings.Contains(err.Error(), "in use") {
 		t.Fatalf("got %v", err)
+	}
+}
+
+// Whoever is asked to remove the leader hears of the outcome, also the leader
+// itself, which ends over it.
+func TestRemovalOfTheLeaderIsAnswered(t *testing.T) {
+	for _, name := range []string{"through a follower", "through the leader"} {
+		t.Run(name, func(t *testing.T) {
+			c := newTestCluster(t, 3)
+			c.startAll()
+			leader := c.leader()
+			asked := c.nodes[leader]
+			if name == "through a follower" {
+				asked = c.nodes[leader%3+1]
+			}
+			for id := range c.nodes {
+				c.mustPropose(id, fmt.Sprint("ready", id))
+			}
+			ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+			defer cancel()
+			if err := asked.RemoveMember(ctx, leader); err != nil {
+				t.Fatal(err)
+			}
+			<-c.nodes[leader].Failed()
+			c.mustPropose(leader%3+1, "goes on")
+		})
 	}
 }
