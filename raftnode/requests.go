@@ -1,0 +1,86 @@
+package raftnode
+
+import (
+	"context"
+)
+
+// Propose hands data to the log as one entry. It blocks while enough of this
+// node's entries are under way, and returns once the log has taken it or
+// refused it. done is called exactly once, perhaps before Propose returns,
+// with the state machine's result or an *Error; it must not block.
+func (n *Node) Propose(ctx context.Context, data []byte, done func(result any, err error)) {
+	if n.storageLow.Load() {
+		done(nil, errorf(CodeStorageLow, "less than %d MiB are free on the disk: this node takes no more messages", n.cfg.MinFreeBytes>>20))
+		return
+	}
+	if skew := n.clockSkew.Load(); skew != 0 {
+		done(nil, errorf(CodeClockSkew, "this node's clock is off by %.1f s against the leader's", float64(skew)/1e9))
+		return
+	}
+	n.enqueue(ctx, &proposal{kind: kindApplication, payload: data, done: done})
+}
+
+func (n *Node) enqueue(ctx context.Context, p *proposal) {
+	select {
+	case n.proposals <- p:
+	case <-ctx.Done():
+		p.done(nil, errOverload)
+	case <-n.stop:
+		p.done(nil, errStopping)
+	}
+}
+
+// ReadIndex returns nil when everything that was committed anywhere before
+// the call is applied here: a read of the state machine is linearizable then.
+// Concurrent calls share one round of messages.
+func (n *Node) ReadIndex(ctx context.Context) error {
+	result := make(chan error, 1)
+	select {
+	case n.readers <- func(err error) { result <- err }:
+	case <-ctx.Done():
+		return errNoLeader
+	case <-n.stop:
+		return errStopping
+	}
+	select {
+	case err := <-result:
+		return err
+	case <-ctx.Done():
+		return errorf(CodeNoLeader, "no leader confirmed the read in time")
+	case <-n.stop:
+		return errStopping
+	}
+}
+
+// Status never blocks.
+func (n *Node) Status() Status {
+	s := *n.status.Load()
+	s.Applied = n.applied.Load()
+	s.Commit = max(s.Commit, s.Applied)
+	if n.applier.members.Load().isLearner(n.cfg.ID) {
+		s.Role = "learner"
+	}
+	return s
+}
+
+// Name is this member's name.
+func (n *Node) Name() string { return n.cfg.Name }
+
+// StorageLow reports that the free disk space is below the reserve.
+func (n *Node) StorageLow() bool { return n.storageLow.Load() }
+
+// Failed is closed when the node stopped by itself; Err then says why.
+func (n *Node) Failed() <-chan struct{} { return n.failed }
+
+// Stopped is closed when the node's goroutines end, for whatever reason.
+func (n *Node) Stopped() <-chan struct{} { return n.stop }
+
+// Err is ErrRemoved, a failure, or nil while the node lives.
+func (n *Node) Err() error {
+	select {
+	case <-n.failed:
+		return n.err
+	default:
+		return nil
+	}
+}
