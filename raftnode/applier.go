@@ -3,7 +3,6 @@ package raftnode
 import (
 	"encoding/json"
 	"fmt"
-	"log/slog"
 	"sync"
 	"sync/atomic"
 
@@ -15,9 +14,7 @@ import (
 // atomic batch out, and the proposers of this node answered. One goroutine
 // owns it; membership and confAt may be read by any.
 type applier struct {
-	id      uint64
 	self    Incarnation
-	logger  *slog.Logger
 	sm      StateMachine
 	waiters *waiters
 	applied *atomic.Uint64

@@ -438,13 +438,16 @@ func (n *Node) superviseLoop() {
 		<-n.stop
 		cancel()
 	})
+	checked := uint64(raft.None) // whose clock was compared last
 	for round := 0; ; round++ {
 		n.register(ctx)
-		if n.Status().Leader == n.cfg.ID {
+		switch leader := n.Status().Leader; {
+		case leader == n.cfg.ID:
 			n.clockSkew.Store(0)
 			n.promoteReady(ctx)
-		} else if round%10 == 0 {
+		case leader != checked || round%10 == 0: // a new leader's clock at once
 			n.checkClock(ctx)
+			checked = leader
 		}
 		low := freeBytes(n.cfg.Dir) < n.cfg.MinFreeBytes
 		if low != n.storageLow.Swap(low) {

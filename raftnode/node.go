@@ -196,7 +196,7 @@ func (n *Node) recoverState(rec recovered) error {
 		return err
 	}
 	n.applier = &applier{
-		id: n.cfg.ID, self: n.identity.Incarnation, logger: n.logger, sm: n.sm, waiters: n.waiters, applied: &n.applied,
+		self: n.identity.Incarnation, sm: n.sm, waiters: n.waiters, applied: &n.applied,
 		confChange: n.onLoopConfChange, changed: n.membershipChanged,
 	}
 	applied, _ := n.sm.Applied()

@@ -34,6 +34,10 @@ type peers struct {
 	server    *http.Server
 	errors    chan error // fatal errors of rafthttp: this member was removed
 
+	// changing is held while a peer enters or leaves the transport, which can
+	// wait for the network; mu never is. Taken before mu.
+	changing sync.Mutex
+
 	mu       sync.Mutex
 	known    map[uint64]*peer
 	seen     map[uint64]Incarnation              // as they said in a hello
@@ -158,7 +162,11 @@ func (p *peers) forget(x *peer) {
 		}
 	}
 	// An id is never used again, so nothing depends on when this is done.
-	p.n.wg.Go(func() { p.transport.RemovePeer(types.ID(x.id)) })
+	p.n.wg.Go(func() {
+		p.changing.Lock()
+		defer p.changing.Unlock()
+		p.transport.RemovePeer(types.ID(x.id))
+	})
 }
 
 // greet says hello until the member accepts it.
@@ -169,12 +177,15 @@ func (p *peers) greet(ctx context.Context, x *peer) {
 	for {
 		err := p.hello(ctx, x)
 		if err == nil {
+			p.changing.Lock()
+			defer p.changing.Unlock()
 			p.mu.Lock()
-			if ctx.Err() == nil && !p.closed {
-				x.ready = true
+			x.ready = ctx.Err() == nil && !p.closed
+			ready := x.ready
+			p.mu.Unlock()
+			if ready {
 				p.transport.AddPeer(types.ID(x.id), []string{x.url})
 			}
-			p.mu.Unlock()
 			return
 		}
 		var refused *IdentityError
