@@ -425,7 +425,7 @@ func newDiskNode(t *testing.T, disk Disk, voters int, tune func(*Config)) *Node 
 		t.Fatal(err)
 	}
 	n := &Node{
-		cfg: cfg, logger: cfg.Logger, waiters: newWaiters(), storage: raft.NewMemoryStorage(),
+		cfg: cfg, logger: cfg.Logger, replica: newReplica(cfg.ID),
 		messages: make(chan *raftpb.Message, 1024), local: make(chan []*raftpb.Message, 64),
 		proposals: make(chan *proposal), readers: make(chan func(error), 1024), calls: make(chan func()),
 		appendq: queue[appendTask]{ready: make(chan struct{}, 1)}, applyq: queue[applyTask]{ready: make(chan struct{}, 1)},
@@ -433,14 +433,15 @@ func newDiskNode(t *testing.T, disk Disk, voters int, tune func(*Config)) *Node 
 	}
 	n.peers = newPeers(n)
 	n.identity = &identity{Version: 1, ClusterID: 1, MemberID: 1, Incarnation: Incarnation{1}, Cluster: cfg.Cluster, Boots: 1}
-	rec := recovered{snapshot: bootstrapSnapshot(cfg.Cluster), state: &raftpb.HardState{Term: new(uint64(1)), Commit: new(uint64(1))}}
+	rec := bootstrapLog(cfg.Cluster)
 	n.appender = &appender{disk: disk, storage: n.storage, state: rec.state, install: n.install}
 	if err := n.recoverState(rec); err != nil {
 		t.Fatal(err)
 	}
-	if err := n.startRaft(rec); err != nil {
+	if err := n.startRaft(&cfg, 1, rec); err != nil {
 		t.Fatal(err)
 	}
+	n.publish()
 	return n
 }
 

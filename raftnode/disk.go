@@ -30,7 +30,7 @@ type walDisk struct {
 	wal  *wal.WAL
 	snap *snap.Snapshotter
 	high *highWater
-	last water // as of the last Save
+	tide tide
 }
 
 // recovered is what a log held when it was opened.
@@ -65,6 +65,7 @@ func createDisk(dir string, id *identity, first *raftpb.Snapshot, lg *zap.Logger
 	if d.high, err = openHighWater(dir, true); err != nil {
 		return nil, errors.Join(err, w.Close())
 	}
+	d.tide.note = d.high.advance
 	if first != nil {
 		m := first.GetMetadata()
 		if err := d.SaveSnapshot(&raftpb.HardState{Term: proto.Uint64(m.GetTerm()), Commit: proto.Uint64(m.GetIndex())}, first); err != nil {
@@ -132,8 +133,8 @@ func (d *walDisk) readLog(path string, end logEnd, id *identity, lg *zap.Logger)
 			if commit := rec.state.GetCommit(); commit > last {
 				return rec, errors.Join(damaged(end.path, end.offset, fmt.Errorf("the log ends at entry %d, but %d is committed", last, commit)), d.wal.Close())
 			}
-			d.last = waterOf(rec)
-			if lost := d.last.holds(d.high.now); lost != nil {
+			var lost error
+			if d.tide, lost = openTide(rec, d.high.now, d.high.advance); lost != nil {
 				return rec, errors.Join(damaged(end.path, end.offset, lost), d.wal.Close())
 			}
 			return rec, nil
@@ -164,33 +165,8 @@ func newestMark(marks []*walpb.Snapshot) (index uint64) {
 	return index
 }
 
-// waterOf is what a recovered log reaches.
-func waterOf(rec recovered) water {
-	w := water{term: rec.state.GetTerm(), vote: rec.state.GetVote()}
-	m := rec.snapshot.GetMetadata()
-	w.reach(m.GetTerm(), m.GetIndex())
-	if n := len(rec.entries); n > 0 {
-		w.reach(rec.entries[n-1].GetTerm(), rec.entries[n-1].GetIndex())
-	}
-	return w
-}
-
 func (d *walDisk) Save(state *raftpb.HardState, entries []*raftpb.Entry) error {
-	next := d.last
-	if n := len(entries); n > 0 {
-		next.lastTerm, next.lastIndex = entries[n-1].GetTerm(), entries[n-1].GetIndex()
-		// A leader can replace the tail by entries of an earlier term, which
-		// it has from before.
-		if err := d.lower(next); err != nil {
-			return err
-		}
-	}
-	if err := d.wal.Save(tagged(state, d.inc), entries); err != nil {
-		return err
-	}
-	next.term, next.vote = state.GetTerm(), state.GetVote()
-	d.last = next
-	return d.high.advance(next)
+	return d.tide.save(state, entries, func() error { return d.wal.Save(tagged(state, d.inc), entries) })
 }
 
 // SaveSnapshot: the snapshot file and its directory entry are durable before
@@ -204,38 +180,16 @@ func (d *walDisk) SaveSnapshot(state *raftpb.HardState, snapshot *raftpb.Snapsho
 	if err := syncDir(filepath.Join(d.dir, snapDir)); err != nil {
 		return err
 	}
-	m := snapshot.GetMetadata()
-	next := d.last
-	if m.GetIndex() > next.lastIndex {
-		// Received: it replaces the log, perhaps by one of an earlier term.
-		next.lastTerm, next.lastIndex = m.GetTerm(), m.GetIndex()
-	} else {
-		next.reach(m.GetTerm(), m.GetIndex())
-	}
-	if err := d.lower(next); err != nil {
-		return err
-	}
-	if err := d.wal.SaveSnapshot(&walpb.Snapshot{Index: m.Index, Term: m.Term, ConfState: m.GetConfState()}); err != nil {
-		return err
-	}
-	if err := d.wal.Save(tagged(state, d.inc), nil); err != nil {
-		return err
-	}
-	if err := d.wal.Sync(); err != nil { // Save does not, for a commit index alone
-		return err
-	}
-	next.term, next.vote = state.GetTerm(), state.GetVote()
-	d.last = next
-	return d.high.advance(next)
-}
-
-// lower brings the high-water record down before the log becomes shorter, in
-// raft's order: a crash in between would look like damage otherwise.
-func (d *walDisk) lower(next water) error {
-	if !next.shorter(d.last) {
-		return nil
-	}
-	return d.high.advance(next)
+	return d.tide.mark(state, snapshot, func() error {
+		m := snapshot.GetMetadata()
+		if err := d.wal.SaveSnapshot(&walpb.Snapshot{Index: m.Index, Term: m.Term, ConfState: m.GetConfState()}); err != nil {
+			return err
+		}
+		if err := d.wal.Save(tagged(state, d.inc), nil); err != nil {
+			return err
+		}
+		return d.wal.Sync() // Save does not, for a commit index alone
+	})
 }
 
 // Release unlocks and deletes log segments and snapshot files that no start

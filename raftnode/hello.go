@@ -163,22 +163,27 @@ func (p *peers) checkHello(q *helloRequest) *Error {
 	if !q.Joining && q.ClusterID != n.identity.ClusterID {
 		return errorf(codeOtherCluster, "member %d belongs to another cluster: its --cluster list was another one when it first started", n.cfg.ID)
 	}
-	members := n.applier.members.Load()
-	if members.isRemoved(q.From) {
-		return errorf(codeRemoved, "member %d was removed from the cluster", q.From)
+	return n.applier.members.Load().admits(q.From, q.Incarnation, p.incarnationOf(q.From), q.PeerURL)
+}
+
+// admits reports why a directory may not speak as member id from a peer URL, or
+// nil. known is the incarnation that the member has been met with; zero if none.
+func (m *membership) admits(id uint64, inc, known Incarnation, url string) *Error {
+	if m.isRemoved(id) {
+		return errorf(codeRemoved, "member %d was removed from the cluster", id)
 	}
-	if known := p.incarnationOf(q.From); !known.IsZero() && known != q.Incarnation {
-		return errorf(codeIdentity, "%s", wrongIncarnation(q.From))
+	if !known.IsZero() && known != inc {
+		return errorf(codeIdentity, "%s", wrongIncarnation(id))
 	}
-	if len(members.Members) == 0 {
+	if len(m.Members) == 0 {
 		return nil // this member joins and knows nobody yet
 	}
-	m, ok := members.member(q.From)
+	x, ok := m.member(id)
 	switch {
 	case !ok:
-		return errorf(codeNotMember, "member %d is not in the cluster", q.From)
-	case m.PeerURL != q.PeerURL:
-		return errorf(codeIdentity, "the cluster knows member %d at %s, not at %s: a copy of its directory must not be started", q.From, m.PeerURL, q.PeerURL)
+		return errorf(codeNotMember, "member %d is not in the cluster", id)
+	case x.PeerURL != url:
+		return errorf(codeIdentity, "the cluster knows member %d at %s, not at %s: a copy of its directory must not be started", id, x.PeerURL, url)
 	}
 	return nil
 }

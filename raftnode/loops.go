@@ -173,18 +173,15 @@ func (n *Node) catchUpBytes() int64 {
 // compact makes the state machine durable, so that the log before it is not
 // needed for a start any more, and asks for the mark.
 func (n *Node) compact() {
-	index, err := n.sm.Flush()
-	if err != nil {
-		n.fail(fmt.Errorf("flush the store: %w", err))
-		return
+	mark, err := n.checkpoint()
+	switch {
+	case err != nil:
+		n.fail(err)
+	case mark == nil:
+		n.compacting.Store(false)
+	default:
+		n.appendq.push(appendTask{mark: mark})
 	}
-	term, err := n.storage.Term(index)
-	if err != nil {
-		n.compacting.Store(false) // a received snapshot went past it
-		return
-	}
-	n.appendq.push(appendTask{mark: &raftpb.Snapshot{Metadata: &raftpb.SnapshotMetadata{
-		Index: new(index), Term: new(term), ConfState: n.applier.confStateAt(index)}}})
 }
 
 // deliver hands out the responses that the storage steps owed.

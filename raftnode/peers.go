@@ -69,7 +69,7 @@ func (p *peers) start() error {
 	p.transport = &rafthttp.Transport{
 		Logger: lg, DialTimeout: time.Second, DialRetryFrequency: rate.Every(100 * time.Millisecond),
 		ID: id, ClusterID: types.ID(n.identity.ClusterID), Raft: n,
-		Snapshotter: n.appender.disk.(*walDisk).snap,
+		Snapshotter: n.disk.snap,
 		ServerStats: stats.NewServerStats(n.cfg.Name, id.String()), LeaderStats: stats.NewLeaderStats(lg, id.String()),
 		ErrorC: p.errors,
 	}
