@@ -202,6 +202,18 @@ func (c *core) ready() (out output, any bool) {
 	return out, true
 }
 
+// status is all of Status that the core knows.
+func (c *core) status() Status {
+	role := "follower"
+	switch c.role {
+	case raft.StateLeader:
+		role = "leader"
+	case raft.StateCandidate, raft.StatePreCandidate:
+		role = "candidate"
+	}
+	return Status{ID: c.id, Role: role, Leader: c.lead, Term: c.term, Commit: c.commit}
+}
+
 // leaderLost answers everyone who waits: what was proposed under the old
 // leader may or may not survive, and nobody has to wait for a deadline to
 // learn it.

@@ -217,13 +217,18 @@ func (p *peers) post(ctx context.Context, url string, request, reply any) error 
 	if json.Unmarshal(b, &refusal) != nil || refusal.Code == "" {
 		return fmt.Errorf("%s answered %s", url, resp.Status)
 	}
-	switch refusal.Code {
+	return refusalOf(&Error{Code: refusal.Code, Detail: refusal.Detail})
+}
+
+// refusalOf is what the one who is refused makes of it.
+func refusalOf(e *Error) error {
+	switch e.Code {
 	case codeIdentity:
-		return &IdentityError{refusal.Detail}
+		return &IdentityError{e.Detail}
 	case codeRemoved:
 		return ErrRemoved
 	}
-	return &Error{Code: refusal.Code, Detail: refusal.Detail}
+	return e
 }
 
 func readCall(w http.ResponseWriter, r *http.Request, v any) error {

@@ -37,6 +37,12 @@ func (w water) shorter(old water) bool {
 	return cmp.Or(cmp.Compare(w.lastTerm, old.lastTerm), cmp.Compare(w.lastIndex, old.lastIndex)) < 0
 }
 
+// Urgent reports whether a record that follows old must be durable before
+// anybody hears of what it says: the term or the vote is new, or the log shorter.
+func (w water) Urgent(old water) bool {
+	return w.term != old.term || w.vote != old.vote || w.shorter(old)
+}
+
 // reach moves the end to an entry or snapshot beyond it.
 func (w *water) reach(term, index uint64) {
 	if w.shorter(water{lastTerm: term, lastIndex: index}) {
@@ -140,7 +146,7 @@ func (h *highWater) write(w water) error {
 // ever was.
 func (h *highWater) advance(w water) error {
 	h.mu.Lock()
-	atOnce := w.term != h.now.term || w.vote != h.now.vote || w.shorter(h.now)
+	atOnce := w.Urgent(h.now)
 	h.now, h.dirty = w, true
 	err := h.err
 	h.mu.Unlock()

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 
-	"go.etcd.io/raft/v3"
 	"go.etcd.io/raft/v3/raftpb"
 )
 
@@ -99,18 +98,11 @@ func (n *Node) dispatch(out output) {
 
 // publish makes the loop's view visible to Status.
 func (n *Node) publish() {
-	c := n.core
-	role := "follower"
-	switch {
-	case c.role == raft.StateLeader:
-		role = "leader"
-	case c.role == raft.StateCandidate, c.role == raft.StatePreCandidate:
-		role = "candidate"
-	}
-	old := n.status.Swap(&Status{ID: n.cfg.ID, Role: role, Leader: c.lead, Term: c.term, Commit: c.commit})
-	if old == nil || old.Leader != c.lead || old.Role != role {
+	s := n.core.status()
+	old := n.status.Swap(&s)
+	if old == nil || old.Leader != s.Leader || old.Role != s.Role {
 		if old != nil {
-			n.logger.Info("raft role", "role", role, "leader", c.lead, "term", c.term)
+			n.logger.Info("raft role", "role", s.Role, "leader", s.Leader, "term", s.Term)
 		}
 		n.moved()
 	}

@@ -150,6 +150,16 @@ func (r *replica) startRaft(c *Config, boots uint64, rec recovered) (err error) 
 	return nil
 }
 
+// statusNow adds what the storage steps know to a status of the core.
+func (r *replica) statusNow(s Status) Status {
+	s.Applied = r.applied.Load()
+	s.Commit = max(s.Commit, s.Applied)
+	if r.applier.members.Load().isLearner(r.id) {
+		s.Role = "learner"
+	}
+	return s
+}
+
 // checkpoint makes the state machine durable, so that the log before it is
 // not needed for a start any more, and returns the mark to set in the log; nil
 // if a received snapshot went past it meanwhile.
