@@ -111,6 +111,11 @@ func (s *Service) Post(ctx context.Context, _ Actor, r PostRequest) (m *Message,
 	if err != nil {
 		return nil, false, err
 	}
+	return res.posted()
+}
+
+// posted is the outcome of a post.
+func (res *commandResult) posted() (m *Message, deduplicated bool, err error) {
 	switch res.code {
 	case "":
 		return res.message, res.repeated, nil

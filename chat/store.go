@@ -22,6 +22,11 @@ type StoreOptions struct {
 	// the store does not go on: a failed write or fsync, or damage. From then on
 	// Apply, Flush and Restore return that error. nil: nobody is told.
 	Fatal func(error)
+	// Inline does everything in the goroutine that asks for it: Apply wakes
+	// subscribers itself, the engine flushes when it is told to and compacts
+	// never. Equal calls then leave equal bytes on FS, which a simulation needs;
+	// it is not for use.
+	Inline bool
 }
 
 // ErrClosed is returned by methods of a Store that was closed, or that could not
@@ -40,6 +45,7 @@ type Store struct {
 	dir     string
 	log     *slog.Logger
 	trouble *trouble
+	inline  bool
 	hub     *hub
 	recent  *recent
 	closed  chan struct{}
@@ -85,7 +91,7 @@ func OpenStore(dir string, opts StoreOptions) (*Store, error) {
 	}
 	t := newTrouble(opts.Logger, opts.Fatal)
 	s := &Store{
-		fs: freezeOn(opts.FS, t), dir: dir, log: opts.Logger, trouble: t,
+		fs: freezeOn(opts.FS, t), dir: dir, log: opts.Logger, trouble: t, inline: opts.Inline,
 		recent: newRecent(maxRecentMessages, maxRecentBytes),
 		closed: make(chan struct{}),
 		views:  make(map[*view]struct{}),
@@ -105,7 +111,7 @@ func OpenStore(dir string, opts StoreOptions) (*Store, error) {
 		return nil, fmt.Errorf("open store: %w", err)
 	}
 	s.published.Store(p)
-	s.hub = newHub()
+	s.hub = newHub(opts.Inline)
 	return s, nil
 }
 
@@ -113,7 +119,7 @@ func OpenStore(dir string, opts StoreOptions) (*Store, error) {
 // is held exclusively, or nobody else has the Store yet.
 func (s *Store) open() (*published, error) {
 	path := s.fs.PathJoin(s.dir, storeName)
-	db, err := pebble.Open(path, engineOptions(s.fs, s.trouble))
+	db, err := pebble.Open(path, engineOptions(s.fs, s.trouble, s.inline))
 	if err != nil {
 		return nil, err
 	}
@@ -127,7 +133,7 @@ func (s *Store) open() (*published, error) {
 	if err != nil {
 		return nil, errors.Join(err, db.Close())
 	}
-	s.db, s.pacer = db, pacer{}
+	s.db, s.pacer = db, newPacer(s.inline)
 	s.applier = newApplier(db, p.counters)
 	s.durable = p.applied
 	return p, nil
