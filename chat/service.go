@@ -259,6 +259,10 @@ func (s *Service) pause(ctx context.Context, attempt int) bool {
 // Head returns the newest ID that can be read here, 0 before the first message.
 func (s *Service) Head() uint64 { return s.store.head() }
 
+// StateHash returns the index that is applied here and the rolling hash of the
+// state at it, as [Store.StateHash] does.
+func (s *Service) StateHash() (index, hash uint64) { return s.store.StateHash() }
+
 // read waits until reading here is linearizable, unless stale, and reads.
 func (s *Service) read(ctx context.Context, stale bool, f func(r pebble.Reader) error) error {
 	if !stale {
