@@ -128,7 +128,7 @@ func (d *walDisk) readLog(path string, end logEnd, id *identity, lg *zap.Logger)
 				return rec, errors.Join(&IdentityError{fmt.Sprintf("the log in %s belongs to another data directory", path)}, d.wal.Close())
 			}
 			untag(rec.state)
-			rec.entries = dropStale(mark.GetTerm(), rec.entries)
+			rec.entries = DropStale(mark.GetTerm(), rec.entries)
 			last := max(mark.GetIndex(), lastIndex(rec.entries))
 			if commit := rec.state.GetCommit(); commit > last {
 				return rec, errors.Join(damaged(end.path, end.offset, fmt.Errorf("the log ends at entry %d, but %d is committed", last, commit)), d.wal.Close())
@@ -146,9 +146,9 @@ func (d *walDisk) readLog(path string, end logEnd, id *identity, lg *zap.Logger)
 	}
 }
 
-// dropStale cuts the entries where their terms go down. Terms never do in a
+// DropStale cuts the entries where their terms go down. Terms never do in a
 // log: what follows was there before a received snapshot replaced it.
-func dropStale(term uint64, entries []*raftpb.Entry) []*raftpb.Entry {
+func DropStale(term uint64, entries []*raftpb.Entry) []*raftpb.Entry {
 	for i, e := range entries {
 		if e.GetTerm() < term {
 			return entries[:i]

@@ -339,6 +339,9 @@ func (r *Replica) Members() []Member { return r.applier.members.Load().Members }
 // Voters are the ids of the members that vote, ascending.
 func (r *Replica) Voters() []uint64 { return r.applier.members.Load().Voters }
 
+// Removed reports whether an id belonged to a member that was removed.
+func (r *Replica) Removed(id uint64) bool { return r.applier.members.Load().isRemoved(id) }
+
 // Status is the state of this moment.
 func (r *Replica) Status() Status {
 	return r.statusNow(r.core.status())
