@@ -246,10 +246,8 @@ func (p *peers) meet(id uint64, url string) {
 // incarnationOf returns what is known of a member's directory: from the
 // replicated records, or else from its first hello to this process.
 func (p *peers) incarnationOf(id uint64) Incarnation {
-	if m := p.n.applier.members.Load(); m != nil {
-		if x, ok := m.member(id); ok && !x.Incarnation.IsZero() {
-			return x.Incarnation
-		}
+	if known := p.n.replica.incarnationOf(id); !known.IsZero() {
+		return known
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -24,6 +24,10 @@ type replica struct {
 	// staged calls a function with the content of a snapshot that was received
 	// and verified; the receiver keeps it until it is installed.
 	staged func(index uint64, f func(content io.Reader) error) error
+	// logged are the incarnations that members have stated in entries that were
+	// in the log at the start, applied or not. Until the records have caught up
+	// they alone tell a member from one with a wiped directory.
+	logged map[uint64]Incarnation
 }
 
 func newReplica(id uint64) replica {
@@ -75,7 +79,19 @@ func (r *replica) recoverState(sm StateMachine, staged func(uint64, func(io.Read
 	r.applier.members.Store(members)
 	r.applier.confs = []confAt{{applied, members.confState()}}
 	rec.state.Commit = new(max(rec.state.GetCommit(), applied))
+	r.logged = statedIncarnations(rec.entries)
 	return nil
+}
+
+// incarnationOf returns the directory that the log or the records know a member
+// by; zero if they do not.
+func (r *replica) incarnationOf(id uint64) Incarnation {
+	if m := r.applier.members.Load(); m != nil {
+		if x, ok := m.member(id); ok && !x.Incarnation.IsZero() {
+			return x.Incarnation
+		}
+	}
+	return r.logged[id]
 }
 
 func lastIndex(entries []*raftpb.Entry) uint64 {

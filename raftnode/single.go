@@ -352,11 +352,10 @@ func (r *Replica) Status() Status {
 // with since it was started, zero if none. ErrRemoved and an *IdentityError stop
 // the one that is refused.
 func (r *Replica) Admits(id uint64, inc, met Incarnation, url string) error {
-	m := r.applier.members.Load()
-	if x, ok := m.member(id); ok && !x.Incarnation.IsZero() {
-		met = x.Incarnation
+	if known := r.incarnationOf(id); !known.IsZero() {
+		met = known
 	}
-	refusal := m.admits(id, inc, met, url)
+	refusal := r.applier.members.Load().admits(id, inc, met, url)
 	if refusal == nil {
 		return nil
 	}
