@@ -105,7 +105,7 @@ func (w *world) request(a *attempt) {
 	w.after(w.between(100*time.Microsecond, 3*time.Millisecond), func() {
 		p := m.process
 		switch {
-		case p == nil || p.dead:
+		case !m.serves():
 			w.after(time.Millisecond, func() { a.hear(nil, errNobody) })
 		case w.chance(w.plan.Network.Drop):
 		default:
@@ -274,7 +274,7 @@ func (r *reader) next() {
 		w.after(w.between(0, w.plan.Clients.Pause), r.next)
 	}
 	w.after(w.between(100*time.Microsecond, 3*time.Millisecond), func() {
-		if m.process == nil || m.process.dead {
+		if !m.serves() {
 			return
 		}
 		p := m.process

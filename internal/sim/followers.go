@@ -58,7 +58,7 @@ func (f *follower) look() {
 
 func (f *follower) connect() {
 	m := pick(f.world.machines, f.world.random.Uint64())
-	if m.process == nil || m.process.dead || m.process.paused {
+	if !m.serves() || m.process.paused {
 		return
 	}
 	stream, err := m.process.service.Follow(context.Background(), chat.Actor{}, f.rooms, chat.Cursor{ID: f.cursor})

@@ -60,6 +60,12 @@ const (
 	retiring fate = "being replaced"
 )
 
+// serves reports whether the machine has an API: one that joins opens it when
+// it is a member.
+func (m *machine) serves() bool {
+	return m.process != nil && !m.process.dead && len(m.process.replica.Members()) > 0
+}
+
 // lost reports whether the member cannot come back under its id.
 func (m *machine) lost() bool { return m.fate != alive || m.damaged != "" || m.wiped }
 

@@ -168,6 +168,7 @@ func (w *world) heal() {
 	w.tell("the faults are over")
 	w.healed = true
 	w.links = links{}
+	w.plan.Network.Drop, w.plan.Network.Duplicate, w.plan.Network.Late = 0, 0, 0
 	for _, m := range w.machines {
 		m.slow, m.full, m.failWrites = 0, false, false
 		if m.crashAt > m.steps {
