@@ -272,7 +272,8 @@ func (c *core) finishTransfer() {
 type reads struct {
 	waiting   []func(error)
 	round     []func(error)
-	roundID   uint64
+	firstID   uint64 // of the round's first request
+	roundID   uint64 // of its latest
 	roundTick uint64
 	confirmed []confirmedRead
 }
@@ -303,6 +304,7 @@ func (c *core) startReads() {
 	}
 	r.round, r.waiting = r.waiting, nil
 	c.requestRead()
+	r.firstID = r.roundID
 }
 
 // mayRead: a new leader's commit index may be behind what the leader before it
@@ -320,7 +322,13 @@ func (c *core) requestRead() {
 }
 
 func (r *reads) confirm(ctx []byte, index uint64) {
-	if len(ctx) != 16 || len(r.round) == 0 || binary.BigEndian.Uint64(ctx[8:]) != r.roundID {
+	if len(ctx) != 16 || len(r.round) == 0 {
+		return
+	}
+	// The answer to any request of the round will do: whoever waits was there
+	// before the first. Over a slow network the answer to the latest one would
+	// never come before the next request.
+	if id := binary.BigEndian.Uint64(ctx[8:]); id < r.firstID || id > r.roundID {
 		return
 	}
 	r.confirmed = append(r.confirmed, confirmedRead{index, r.round})

@@ -34,6 +34,9 @@ type helloRequest struct {
 	Version int `json:"version"`
 	caller
 	PeerURL string `json:"peer_url"` // the caller's own
+	// Expected is the incarnation that the caller knows the other by, so that
+	// a directory that was wiped learns of it; zero if it knows none.
+	Expected Incarnation `json:"expected"`
 	// Joining asks which cluster this is, before the caller knows it.
 	Joining bool `json:"joining,omitempty"`
 }
@@ -73,7 +76,9 @@ func (p *peers) hello(ctx context.Context, x *peer) error {
 		return errors.New("link is cut")
 	}
 	var reply helloReply
-	if err := p.post(ctx, x.url+helloPath, helloRequest{Version: helloVersion, caller: p.self(x.id), PeerURL: p.n.cfg.ownURL()}, &reply); err != nil {
+	if err := p.post(ctx, x.url+helloPath, helloRequest{
+		Version: helloVersion, caller: p.self(x.id), PeerURL: p.n.cfg.ownURL(), Expected: p.n.replica.incarnationOf(x.id),
+	}, &reply); err != nil {
 		return err
 	}
 	if reply.ID != x.id || reply.ClusterID != p.n.identity.ClusterID {
@@ -141,12 +146,21 @@ func (p *peers) serveHello(w http.ResponseWriter, r *http.Request) {
 		answerError(w, http.StatusServiceUnavailable, errorf("cut", "link is cut"))
 		return
 	}
-	if err := p.checkHello(&q); err != nil {
-		answerError(w, http.StatusConflict, err)
+	refusal := p.checkHello(&q)
+	if refusal == nil || refusal.Code == codeNotMember {
+		if err := p.n.replica.mistaken(q.Expected); err != nil {
+			answerError(w, http.StatusConflict, errorf("bad_request", "%v", err))
+			p.n.fail(err)
+			return
+		}
+	}
+	vouched := refusal != nil && refusal.Code == codeNotMember && !q.Joining && p.vouched(r.Context(), &q)
+	if refusal != nil && !vouched {
+		answerError(w, http.StatusConflict, refusal)
 		return
 	}
 	if !q.Joining {
-		p.welcome(&q)
+		p.welcome(&q, vouched)
 	}
 	n := p.n
 	answer(w, helloReply{Version: helloVersion, ClusterID: n.identity.ClusterID, ID: n.cfg.ID, Incarnation: n.identity.Incarnation})
@@ -186,6 +200,51 @@ func (m *membership) admits(id uint64, inc, known Incarnation, url string) *Erro
 		return errorf(codeIdentity, "the cluster knows member %d at %s, not at %s: a copy of its directory must not be started", id, x.PeerURL, url)
 	}
 	return nil
+}
+
+// mistaken returns an error if a member that expects another directory under
+// this member's id is right to do so: this one was wiped, and has not yet been
+// refused because it knows nobody of the members of today.
+func (r *replica) mistaken(expected Incarnation) error {
+	if expected.IsZero() || expected == r.applier.self {
+		return nil
+	}
+	return &IdentityError{wrongIncarnation(r.id)}
+}
+
+// vouches reports whether the records know a member by this directory and URL.
+func (m *membership) vouches(id uint64, inc Incarnation, url string) bool {
+	x, ok := m.member(id)
+	return ok && m.admits(id, inc, x.Incarnation, url) == nil
+}
+
+// vouched asks the members that this one has met about a stranger. Whoever was
+// away while a member was added can only learn of it from the leader; if that
+// is the new member itself, it would be refused for ever.
+func (p *peers) vouched(ctx context.Context, q *helloRequest) bool {
+	type friend struct {
+		id  uint64
+		url string
+	}
+	var friends []friend
+	p.mu.Lock()
+	for id, x := range p.known {
+		if x.ready && id != q.From {
+			friends = append(friends, friend{id, x.url})
+		}
+	}
+	p.mu.Unlock()
+	for _, f := range friends {
+		if !p.n.cfg.reachable(p.n.cfg.ID, f.id) {
+			continue
+		}
+		var reply callReply
+		ask := callRequest{caller: p.self(f.id), Op: opVouch, ID: q.From, PeerURL: q.PeerURL, About: q.Incarnation}
+		if err := p.post(ctx, f.url+callPath, ask, &reply); err == nil && reply.Vouched {
+			return true
+		}
+	}
+	return false
 }
 
 // post sends a request to a member and decodes its answer or its refusal.

@@ -22,6 +22,7 @@ const (
 	opRemove   = "remove"
 	opTransfer = "transfer"
 	opStatus   = "status"
+	opVouch    = "vouch" // answered by any member
 )
 
 type callRequest struct {
@@ -30,12 +31,15 @@ type callRequest struct {
 	ID      uint64 `json:"id,omitempty"`
 	PeerURL string `json:"peer_url,omitempty"`
 	Learner bool   `json:"learner,omitempty"`
+	// About is the incarnation of opVouch.
+	About Incarnation `json:"about"`
 }
 
 type callReply struct {
 	TimeNS   int64      `json:"time_ns"` // the leader's clock
 	Last     uint64     `json:"last"`    // the leader's last index
 	Progress []progress `json:"progress,omitempty"`
+	Vouched  bool       `json:"vouched,omitempty"`
 }
 
 // progress is what the leader knows of one member.
@@ -205,6 +209,10 @@ func (p *peers) serveCall(w http.ResponseWriter, r *http.Request) {
 
 // lead carries out an operation that only the leader can.
 func (n *Node) lead(ctx context.Context, q callRequest) (reply callReply, err error) {
+	if q.Op == opVouch {
+		reply.Vouched = n.applier.members.Load().vouches(q.ID, q.About, q.PeerURL)
+		return reply, nil
+	}
 	if s := n.Status(); s.Leader != n.cfg.ID {
 		return reply, errNoLeader
 	}

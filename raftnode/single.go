@@ -361,3 +361,17 @@ func (r *Replica) Admits(id uint64, inc, met Incarnation, url string) error {
 	}
 	return refusalOf(refusal)
 }
+
+// Vouches reports whether this member's records know a member by a directory
+// and a URL. Who does not know a stranger asks others.
+func (r *Replica) Vouches(id uint64, inc Incarnation, url string) bool {
+	return r.applier.members.Load().vouches(id, inc, url)
+}
+
+// Expects is the directory that this member knows another by; zero if it knows
+// none. A hello carries it.
+func (r *Replica) Expects(id uint64) Incarnation { return r.incarnationOf(id) }
+
+// Mistaken returns an *IdentityError if what a member expects of this one shows
+// that this directory is not the one that the cluster knows.
+func (r *Replica) Mistaken(expected Incarnation) error { return r.mistaken(expected) }

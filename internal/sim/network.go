@@ -110,13 +110,31 @@ func (w *world) acquainted(a, b *process) bool {
 func hello(a, b *process) bool {
 	m := a.machine
 	err := b.replica.Admits(m.id, m.incarnation, b.met[m.id], m.url)
-	if err == nil {
-		b.met[m.id] = m.incarnation
-		return true
-	}
 	var identity *raftnode.IdentityError
 	if errors.Is(err, raftnode.ErrRemoved) || errors.As(err, &identity) {
 		a.fail(err)
+		return false
+	}
+	if err := b.replica.Mistaken(a.replica.Expects(b.machine.id)); err != nil {
+		b.fail(err)
+		return false
+	}
+	if err != nil && !vouched(a, b) {
+		return false
+	}
+	b.met[m.id] = m.incarnation
+	return true
+}
+
+// vouched asks those whom b has met about a.
+func vouched(a, b *process) bool {
+	w := b.machine.world
+	for _, m := range w.machines {
+		o := m.process
+		if o != nil && o != a && !o.dead && !o.paused && b.greeted[o] && w.links.open(b.machine.id, m.id) && w.links.open(m.id, b.machine.id) &&
+			o.replica.Vouches(a.machine.id, a.machine.incarnation, a.machine.url) {
+			return true
+		}
 	}
 	return false
 }
