@@ -183,6 +183,15 @@ func TestCommitIndexAloneIsNotWritten(t *testing.T) {
 	if got := d.takeEvents(); got != "" {
 		t.Errorf("wrote %s", got)
 	}
+	// But it is not forgotten: a member that restarts must know of every change
+	// of the configuration that was committed before its last entry. Found by
+	// the simulator, where two disjoint sets of voters elected two leaders.
+	if err := a.process([]*raftpb.Message{storageAppend(0, 0, run(2, 5, 5)...)}); err != nil {
+		t.Fatal(err)
+	}
+	if got, want := d.takeEvents(), "save term 2 commit 4 entries 5-5"; got != want {
+		t.Errorf("wrote %s, want %s", got, want)
+	}
 }
 
 // A rewrite of the tail ends the Save, and what precedes it is saved with the

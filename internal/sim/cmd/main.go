@@ -27,7 +27,7 @@ func main() {
 	flag.Uint64Var(&o.seed, "seed", 0, "run this seed alone")
 	flag.StringVar(&o.faults, "faults", "", "of -seed: the numbers of the faults to keep, as 0,2,5; none: no fault")
 	flag.BoolVar(&o.verbose, "v", false, "of -seed: tell the story")
-	flag.BoolVar(&o.first, "first", false, "end with the first failure")
+	flag.BoolVar(&o.first, "first", false, "of -worker: end with the first failure")
 	flag.BoolVar(&o.worker, "worker", false, "run seeds in this process and print results as JSON (used by -seeds)")
 	flag.Uint64Var(&o.step, "step", 1, "of -worker: take every step-th seed")
 	flag.Parse()

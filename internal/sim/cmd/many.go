@@ -23,6 +23,9 @@ func (o *options) work(out io.Writer) error {
 		if err := lines.Encode(r); err != nil {
 			return err
 		}
+		if o.first && len(r.Violations) > 0 {
+			break
+		}
 	}
 	return nil
 }
@@ -39,7 +42,6 @@ func (o *options) many() (ok bool, err error) {
 	workers := runtime.NumCPU()
 	var group sync.WaitGroup
 	failures := make(chan error, workers)
-	var commands []*exec.Cmd
 	for i := range workers {
 		if uint64(i) >= o.seeds {
 			break
@@ -53,7 +55,6 @@ func (o *options) many() (ok bool, err error) {
 		if err := cmd.Start(); err != nil {
 			return false, err
 		}
-		commands = append(commands, cmd)
 		group.Go(func() {
 			lines := json.NewDecoder(pipe)
 			for {
@@ -72,16 +73,9 @@ func (o *options) many() (ok bool, err error) {
 		group.Wait()
 		close(results)
 	}()
-	s := summary{faults: map[string]bool{}}
+	s := summary{}
 	for r := range results {
 		s.add(r)
-		if o.first && len(s.failed) > 0 {
-			for _, c := range commands {
-				_ = c.Process.Kill() // one that has ended is fine
-			}
-			o.first = false
-			defer func() { err = nil }()
-		}
 	}
 	s.print(time.Since(began))
 	if len(s.failed) > 0 {
@@ -101,7 +95,6 @@ type summary struct {
 	counts   sim.Counts
 	failed   []sim.Result
 	progress []time.Duration
-	faults   map[string]bool
 }
 
 func (s *summary) add(r sim.Result) {
