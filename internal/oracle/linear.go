@@ -87,13 +87,13 @@ func (r *room) checkOrder(found *findings) {
 // piece began.
 func (r *room) checkPieces(found *findings, size int) {
 	rest := r.operations()
-	before, begun := uint64(0), int64(0) // state, and latest beginning, of the pieces so far
+	before, latest := uint64(0), operation{} // of the pieces so far: their state, and which began last
 	for len(rest) > 0 {
 		piece := rest[:min(len(rest), size)]
 		rest = rest[len(piece):]
 		for _, op := range piece {
-			if op.ended < begun {
-				found.add(o6, "%v: %s had ended (%d) before something that must have come earlier began (%d)", r, op, op.ended, begun)
+			if op.ended < latest.begun {
+				found.add(o6, "%v: %s must come before %s, which had ended when that began", r, latest, op)
 				return
 			}
 		}
@@ -106,7 +106,9 @@ func (r *room) checkPieces(found *findings, size int) {
 			return
 		}
 		for _, op := range piece {
-			begun = max(begun, op.begun)
+			if op.begun > latest.begun {
+				latest = op
+			}
 			before = max(before, op.seq)
 		}
 	}

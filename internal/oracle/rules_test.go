@@ -103,6 +103,7 @@ func changesOfGood() []change {
 				return append(slices.Clone(m), x)
 			})
 		}, "O3", "one tells of a message that was never sent"},
+		{"stored without the client id", everywhere(4, func(m *Message) { m.ClientID = "" }), "O3", "one has a message without its client id"},
 		{"refused and stored", func(s *story) {
 			s.inReplicas(func(m []Message) []Message {
 				x := sent("b", "full")
