@@ -35,7 +35,7 @@ func TestStreams(t *testing.T) {
 	})
 	c.Leader()
 	// The readers below stand for the followers: they are moved and paused.
-	load := StartWorkload(t, workload.Options{URLs: c.URLs(), Writers: 8, Readers: 1})
+	load := StartWorkload(t, workload.Options{URLs: c.URLs(), Writers: 8})
 	load.Await(100)
 
 	hc := newStreamClient(t)

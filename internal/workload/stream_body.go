@@ -93,7 +93,7 @@ func decodeServerEvent(unit []byte) ([]Event, error) {
 		}
 		events, err := decodeMessage([]byte(fields["data"]))
 		if err == nil && fields["id"] != fmt.Sprint(events[0].ID) {
-			err = fmt.Errorf("%w: the id does not belong to the message: %s", ErrSenseless, unit)
+			return nil, fmt.Errorf("%w: the id does not belong to the message: %s", ErrSenseless, unit)
 		}
 		return events, err
 	case "gap":
