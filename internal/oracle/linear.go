@@ -2,6 +2,7 @@ package oracle
 
 import (
 	"cmp"
+	"fmt"
 	"math"
 	"slices"
 	"strconv"
@@ -102,7 +103,7 @@ func (r *room) checkPieces(found *findings, size int) {
 			found.add(o6, "%v: not finished after %d steps with the %d operations from Seq %d on", r, mostSteps, len(piece), before)
 			return
 		case illegal:
-			found.add(o6, "%v: no order explains the %d operations from Seq %d to %d", r, len(piece), piece[0].seq, piece[len(piece)-1].seq)
+			found.add(o6, "%v: no order explains the %d operations from Seq %d to %d%s", r, len(piece), piece[0].seq, piece[len(piece)-1].seq, suspects(before, piece))
 			return
 		}
 		for _, op := range piece {
@@ -112,6 +113,24 @@ func (r *room) checkPieces(found *findings, size int) {
 			before = max(before, op.seq)
 		}
 	}
+}
+
+// suspects names the first operations of a piece that contradict each other, for
+// people: they are in the order in which they must have happened.
+func suspects(state uint64, piece []operation) string {
+	latest := operation{}
+	for _, op := range piece {
+		switch {
+		case op.post && op.seq != state+1 || !op.post && op.seq != state:
+			return fmt.Sprintf("; %s cannot come when the newest is %d", op, state)
+		case op.ended < latest.begun:
+			return fmt.Sprintf("; %s must come before %s, which had ended when that began", latest, op)
+		case op.begun > latest.begun:
+			latest = op
+		}
+		state = op.seq
+	}
+	return ""
 }
 
 // verdict is the outcome of a search.
