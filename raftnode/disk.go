@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -75,8 +76,10 @@ func createDisk(dir string, id *identity, first *raftpb.Snapshot, lg *zap.Logger
 }
 
 // openDisk opens the log and reads what it holds from the newest mark on. A
-// torn tail is repaired; any other damage is refused by file and offset.
-func openDisk(dir string, id *identity, lg *zap.Logger) (_ *walDisk, rec recovered, _ error) {
+// torn tail is repaired; any other damage is refused by file and offset, with
+// the remedy.
+func openDisk(dir string, id *identity, lg *zap.Logger) (_ *walDisk, rec recovered, err error) {
+	defer func() { err = withRemedy(err, id.MemberID) }()
 	d := &walDisk{dir: dir, inc: id.Incarnation, snap: snap.New(lg, filepath.Join(dir, snapDir))}
 	path := filepath.Join(dir, walDir)
 	if err := removeLeftovers(filepath.Join(dir, snapDir)); err != nil {
@@ -98,7 +101,7 @@ func openDisk(dir string, id *identity, lg *zap.Logger) (_ *walDisk, rec recover
 func (d *walDisk) readLog(path string, end logEnd, id *identity, lg *zap.Logger) (rec recovered, err error) {
 	marks, err := wal.ValidSnapshotEntries(lg, path)
 	if err != nil {
-		return rec, fmt.Errorf("read the log's marks: %w", err)
+		return rec, damaged(path, -1, fmt.Errorf("read the marks: %w", err))
 	}
 	mark := &walpb.Snapshot{}
 	rec.snapshot, err = d.snap.LoadNewestAvailable(marks)
@@ -109,15 +112,18 @@ func (d *walDisk) readLog(path string, end logEnd, id *identity, lg *zap.Logger)
 	case errors.Is(err, snap.ErrNoSnapshot):
 		rec.snapshot = nil // joined, and has not received anything yet
 	default:
-		return rec, fmt.Errorf("load snapshot: %w", err)
+		return rec, damaged(filepath.Join(d.dir, snapDir), -1, fmt.Errorf("load snapshot: %w", err))
 	}
 	if newest := newestMark(marks); mark.GetIndex() != newest {
 		// An older snapshot may be there, but not the log that follows it.
-		return rec, fmt.Errorf("the log in %s begins at snapshot %d, but its file in %s is missing or damaged: bring it back, or replace the member", path, newest, filepath.Join(d.dir, snapDir))
+		return rec, damaged(filepath.Join(d.dir, snapDir), -1, fmt.Errorf("the file of snapshot %d, at which the log begins, is missing or damaged", newest))
 	}
 	// A second attempt after the repair of a torn tail.
 	for attempt := 0; ; attempt++ {
 		if d.wal, err = wal.Open(lg, path, mark); err != nil {
+			if errors.Is(err, wal.ErrFileNotFound) || errors.Is(err, wal.ErrSnapshotNotFound) {
+				err = damaged(path, -1, err)
+			}
 			return rec, fmt.Errorf("open the log: %w", err)
 		}
 		var metadata []byte
@@ -140,7 +146,7 @@ func (d *walDisk) readLog(path string, end logEnd, id *identity, lg *zap.Logger)
 		}
 		err = errors.Join(err, d.wal.Close())
 		if attempt > 0 || !errors.Is(err, io.ErrUnexpectedEOF) || !wal.Repair(lg, path) {
-			return rec, fmt.Errorf("read the log in %s: %w", path, err)
+			return rec, damaged(path, -1, err)
 		}
 	}
 }
@@ -291,6 +297,9 @@ func (d *walDisk) Close() error { return errors.Join(d.wal.Close(), d.high.close
 // removeLeftovers deletes what a crash left of files being received or sent.
 func removeLeftovers(dir string) error {
 	files, err := os.ReadDir(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return damaged(dir, -1, err)
+	}
 	if err != nil {
 		return fmt.Errorf("list snapshots: %w", err)
 	}
