@@ -18,7 +18,7 @@ import (
 const sector = 512
 
 // smallSegments makes etcd's log cut its files early, for this test.
-func smallSegments(t *testing.T, size int64) {
+func smallSegments(t testing.TB, size int64) {
 	old := wal.SegmentSizeBytes
 	wal.SegmentSizeBytes = size
 	t.Cleanup(func() { wal.SegmentSizeBytes = old })
@@ -27,7 +27,7 @@ func smallSegments(t *testing.T, size int64) {
 // files are a directory's regular files by relative path.
 type files map[string][]byte
 
-func readFiles(t *testing.T, dir string) files {
+func readFiles(t testing.TB, dir string) files {
 	t.Helper()
 	out := files{}
 	for _, sub := range []string{walDir, snapDir} {
@@ -77,7 +77,7 @@ func (f files) segments() (names []string) {
 }
 
 // write makes the files the log in dir.
-func (f files) write(t *testing.T, dir string) {
+func (f files) write(t testing.TB, dir string) {
 	t.Helper()
 	for _, sub := range []string{walDir, snapDir, highWaterFile} {
 		if err := os.RemoveAll(filepath.Join(dir, sub)); err != nil {
@@ -447,4 +447,8 @@ func (f *logFixture) fillTo(want int64) {
 	if got := at() % sector; got != want {
 		f.t.Fatalf("the log ends at %d in its sector, want %d", got, want)
 	}
+}
+
+func hardState(term, vote, commit uint64) *raftpb.HardState {
+	return &raftpb.HardState{Term: new(term), Vote: new(vote), Commit: new(commit)}
 }
