@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 
+	"go.etcd.io/etcd/client/pkg/v3/fileutil"
 	"go.etcd.io/etcd/server/v3/etcdserver/api/snap"
 	"go.etcd.io/etcd/server/v3/storage/wal"
 	"go.etcd.io/etcd/server/v3/storage/wal/walpb"
@@ -121,10 +122,10 @@ func (d *walDisk) readLog(path string, end logEnd, id *identity, lg *zap.Logger)
 	// A second attempt after the repair of a torn tail.
 	for attempt := 0; ; attempt++ {
 		if d.wal, err = wal.Open(lg, path, mark); err != nil {
-			if errors.Is(err, wal.ErrFileNotFound) || errors.Is(err, wal.ErrSnapshotNotFound) {
-				err = damaged(path, -1, err)
+			if unreadable := new(fs.PathError); errors.As(err, &unreadable) || errors.Is(err, fileutil.ErrLocked) {
+				return rec, fmt.Errorf("open the log: %w", err)
 			}
-			return rec, fmt.Errorf("open the log: %w", err)
+			return rec, damaged(path, -1, fmt.Errorf("open it: %w", err)) // no segment goes on from the mark
 		}
 		var metadata []byte
 		metadata, rec.state, rec.entries, err = d.wal.ReadAll()

@@ -120,8 +120,10 @@ type fixtureSave struct {
 	segment  string // relative path
 	from, to int64
 	log      []*raftpb.Entry
+	entries  []*raftpb.Entry // that it wrote
 	state    *raftpb.HardState
 	mark     uint64
+	files    files // after it, with the high-water record caught up
 }
 
 func quietZap() *zap.Logger { return zapLogger(slog.New(slog.DiscardHandler)) }
@@ -168,7 +170,7 @@ func (f *logFixture) record(write func() error) {
 	f.catchUp()
 	f.after = readFiles(f.t, f.dir)
 	f.saves = append(f.saves, fixtureSave{segment: segment, from: from, to: dataEnd(f.after[segment]),
-		log: slices.Clone(f.log), state: f.state, mark: f.mark})
+		log: slices.Clone(f.log), entries: f.expected, state: f.state, mark: f.mark, files: f.after})
 }
 
 // catchUp writes the high-water record, which otherwise follows in its own
