@@ -33,6 +33,9 @@ type walDisk struct {
 	snap *snap.Snapshotter
 	high *highWater
 	last water // as of the last Save
+	// syncDir makes the names in a directory durable; tests put their own in its
+	// place.
+	syncDir func(dir string) error
 }
 
 // recovered is what a log held when it was opened.
@@ -63,7 +66,7 @@ func createDisk(dir string, id *identity, first *raftpb.Snapshot, lg *zap.Logger
 	if err != nil {
 		return nil, fmt.Errorf("make the log: %w", err)
 	}
-	d := &walDisk{dir: dir, inc: id.Incarnation, wal: w, snap: snap.New(lg, filepath.Join(dir, snapDir))}
+	d := &walDisk{dir: dir, inc: id.Incarnation, wal: w, snap: snap.New(lg, filepath.Join(dir, snapDir)), syncDir: syncDir}
 	if d.high, err = openHighWater(dir, true); err != nil {
 		return nil, errors.Join(err, w.Close())
 	}
@@ -73,7 +76,7 @@ func createDisk(dir string, id *identity, first *raftpb.Snapshot, lg *zap.Logger
 			return nil, errors.Join(fmt.Errorf("make the log: %w", err), d.Close())
 		}
 	}
-	return d, syncDir(dir)
+	return d, d.syncDir(dir)
 }
 
 // openDisk opens the log and reads what it holds from the newest mark on. A
@@ -81,7 +84,7 @@ func createDisk(dir string, id *identity, first *raftpb.Snapshot, lg *zap.Logger
 // the remedy.
 func openDisk(dir string, id *identity, lg *zap.Logger) (_ *walDisk, rec recovered, err error) {
 	defer func() { err = withRemedy(err, id.MemberID) }()
-	d := &walDisk{dir: dir, inc: id.Incarnation, snap: snap.New(lg, filepath.Join(dir, snapDir))}
+	d := &walDisk{dir: dir, inc: id.Incarnation, snap: snap.New(lg, filepath.Join(dir, snapDir)), syncDir: syncDir}
 	path := filepath.Join(dir, walDir)
 	if err := removeLeftovers(filepath.Join(dir, snapDir)); err != nil {
 		return nil, rec, err
@@ -208,7 +211,7 @@ func (d *walDisk) SaveSnapshot(state *raftpb.HardState, snapshot *raftpb.Snapsho
 	if err := d.snap.SaveSnap(snapshot); err != nil {
 		return err
 	}
-	if err := syncDir(filepath.Join(d.dir, snapDir)); err != nil {
+	if err := d.syncDir(filepath.Join(d.dir, snapDir)); err != nil {
 		return err
 	}
 	m := snapshot.GetMetadata()

@@ -2,10 +2,12 @@ package raftnode
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 
 	"google.golang.org/protobuf/proto"
@@ -163,4 +165,72 @@ func TestReleaseKeepsTheNewestSnapshotFiles(t *testing.T) {
 	if !slices.Equal(got, want) {
 		t.Errorf("got  %q\nwant %q", got, want)
 	}
+}
+
+// Between the snapshot file and the mark that relies on it the directory is
+// synced: the file is there, and the log knows nothing of it yet. If that fails,
+// the log never will.
+func TestDirectoryIsSyncedBetweenTheFileAndTheMark(t *testing.T) {
+	for _, broken := range []bool{false, true} {
+		smallSegments(t, 16<<10)
+		f := newLogFixture(t)
+		f.save(2, 5, 50)
+		segment := f.after.segments()[0]
+		var synced []string
+		f.disk.syncDir = func(dir string) error {
+			synced = append(synced, filepath.Base(dir))
+			now := readFiles(t, f.dir)
+			if now[filepath.Join(snapDir, fmt.Sprintf("%016x-%016x.snap", 1, 4))] == nil {
+				t.Error("synced before the file was there")
+			}
+			if !bytes.Equal(now[segment], f.after[segment]) {
+				t.Error("the log was written to before the file is durable")
+			}
+			if broken {
+				return errDisk
+			}
+			return nil
+		}
+		state := proto.CloneOf(f.state)
+		state.Commit = new(uint64(4))
+		err := f.disk.SaveSnapshot(state, fixtureSnapshot(4))
+		if !slices.Equal(synced, []string{snapDir}) || errors.Is(err, errDisk) != broken {
+			t.Errorf("broken %v: synced %q, %v", broken, synced, err)
+		}
+		f.close()
+		if changed := !bytes.Equal(readFiles(t, f.dir)[segment], f.after[segment]); changed == broken {
+			t.Errorf("broken %v: the log was written to: %v", broken, changed)
+		}
+	}
+}
+
+// A deleted segment that is still locked, and so open, keeps its 64 MB.
+func TestReleaseLetsGoOfDeletedSegments(t *testing.T) {
+	smallSegments(t, 4<<10)
+	f := newLogFixture(t)
+	for range 20 {
+		f.save(2, 3, 150)
+	}
+	f.markAt(f.last() - 4)
+	if err := f.disk.Release(f.mark); err != nil {
+		t.Fatal(err)
+	}
+	open, err := os.ReadDir("/proc/self/fd")
+	if err != nil {
+		t.Skip("no /proc:", err)
+	}
+	ours := 0
+	for _, fd := range open {
+		target, err := os.Readlink(filepath.Join("/proc/self/fd", fd.Name()))
+		if err != nil || !strings.HasPrefix(target, f.dir) {
+			continue // closed since, or another's
+		}
+		if ours++; strings.HasSuffix(target, "(deleted)") {
+			t.Errorf("still open: %s", target)
+		}
+	}
+	if ours == 0 {
+		t.Error("not even the segment in use is open: nothing was looked at")
+	}
+	f.close()
 }
