@@ -2,6 +2,7 @@ package e2e
 
 import (
 	encoding "encoding/binary"
+	"errors"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -151,5 +152,43 @@ func TestSwappedDirectoriesArePutBack(t *testing.T) {
 	c.start(2)
 	c.start(3)
 	c.awaitReady()
+	c.wantMembers(c.urls())
+}
+
+// The single steps: a learner stays one until it is promoted, which is refused
+// before it has caught up; a removed node ends well.
+func TestMembersCommandsStepByStep(t *testing.T) {
+	c := startCluster(t, 3, quick...)
+	first := c.post(c.nodes[0], testcluster.Message{Room: "general", User: "ann", Message: "before"})
+	ports := freePorts(t, 2)
+	fresh := newNode(4, ports[0], ports[1])
+	p := c.shell(c.urls(), "raft-chat members add 4 "+fresh.peerURL+" --learner")
+	if p.wait() != 0 || !strings.Contains(p.out.String(), "member 4 is added, at "+fresh.peerURL) {
+		t.Fatalf("add: %s%s", p.out.String(), p.log.String())
+	}
+	wantRun(t, c.shell(c.urls(), "raft-chat members promote 4"), 1, "", "learner_not_ready")
+	wantRun(t, c.shell(c.urls(), "raft-chat members add 3 "+fresh.peerURL), 1, "", "member_exists")
+
+	command := strings.Fields(testcluster.Tail(p.out.String(), 1))
+	fresh.process = start(t, c.dir, binary, append(append(command[1:], "--port", strconv.Itoa(fresh.port)), c.flags...)...)
+	c.awaitURL(fresh.process, fresh.url)
+	if got, err := c.client.Messages(t.Context(), fresh.url, "general"); err != nil || len(got) != 1 || got[0].Message != first.Message {
+		t.Errorf("the learner reads %+v, %v", got, err)
+	}
+	testcluster.Eventually(t, "the promotion of the learner", func() error {
+		if p := c.shell(c.urls(), "raft-chat members promote 4"); p.wait() != 0 {
+			return errors.New(p.log.String())
+		}
+		return nil
+	})
+	c.nodes = append(c.nodes, fresh)
+	c.wantMembers(c.urls())
+
+	wantRun(t, c.shell(c.urls()[:3], "raft-chat members remove 4"), 0, "member 4 is removed\n", "")
+	if code := fresh.wait(); code != 0 {
+		t.Errorf("the removed node ends with %d", code)
+	}
+	c.nodes = c.nodes[:3]
+	wantRun(t, c.shell(c.urls(), "raft-chat members add 4 "+fresh.peerURL), 1, "", "member_id_used")
 	c.wantMembers(c.urls())
 }
