@@ -15,12 +15,12 @@ type hub struct {
 	topics map[string]*topic // rooms somebody follows
 	dirty  []*topic
 
-	all  topic         // subscribers of every room
+	all topic // subscribers of every room
 	// inline passes the word on in the goroutine of Apply.
 	inline bool
-	kick chan struct{} // one slot: dirty is not empty
-	stop chan struct{}
-	done chan struct{}
+	kick   chan struct{} // one slot: dirty is not empty
+	stop   chan struct{}
+	done   chan struct{}
 }
 
 // topic is the subscribers of one room.

@@ -126,7 +126,16 @@ func (res *commandResult) posted() (m *Message, deduplicated bool, err error) {
 		e.Seq = res.seq
 		return nil, false, e
 	}
-	return nil, false, fail(res.code, "the command was rejected")
+	return nil, false, rejected(res.code)
+}
+
+// rejected is the error of a command that was refused for a reason of its own
+// that the caller cannot be told more about.
+func rejected(code Code) *Error {
+	if code == CodeCommandFailed {
+		return fail(code, "the server has a defect that this command meets: it was rejected and has changed nothing; the log of the nodes says more")
+	}
+	return fail(code, "the command was rejected")
 }
 
 // assignAttempts is how often CreateRoom tries to find an assigned name that is
@@ -149,7 +158,7 @@ func (s *Service) CreateRoom(ctx context.Context, _ Actor, room, name string) (i
 			return RoomInfo{}, false, err
 		}
 		if res.code != "" {
-			return RoomInfo{}, false, fail(res.code, "the command was rejected")
+			return RoomInfo{}, false, rejected(res.code)
 		}
 		info, created = *res.room, res.created
 		if created || c.room != "" {

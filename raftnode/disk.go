@@ -5,11 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 
+	"go.etcd.io/etcd/client/pkg/v3/fileutil"
 	"go.etcd.io/etcd/server/v3/etcdserver/api/snap"
 	"go.etcd.io/etcd/server/v3/storage/wal"
 	"go.etcd.io/etcd/server/v3/storage/wal/walpb"
@@ -31,6 +33,9 @@ type walDisk struct {
 	snap *snap.Snapshotter
 	high *highWater
 	tide tide
+	// syncDir makes the names in a directory durable; tests put their own in its
+	// place.
+	syncDir func(dir string) error
 }
 
 // recovered is what a log held when it was opened.
@@ -61,7 +66,7 @@ func createDisk(dir string, id *identity, first *raftpb.Snapshot, lg *zap.Logger
 	if err != nil {
 		return nil, fmt.Errorf("make the log: %w", err)
 	}
-	d := &walDisk{dir: dir, inc: id.Incarnation, wal: w, snap: snap.New(lg, filepath.Join(dir, snapDir))}
+	d := &walDisk{dir: dir, inc: id.Incarnation, wal: w, snap: snap.New(lg, filepath.Join(dir, snapDir)), syncDir: syncDir}
 	if d.high, err = openHighWater(dir, true); err != nil {
 		return nil, errors.Join(err, w.Close())
 	}
@@ -72,13 +77,15 @@ func createDisk(dir string, id *identity, first *raftpb.Snapshot, lg *zap.Logger
 			return nil, errors.Join(fmt.Errorf("make the log: %w", err), d.Close())
 		}
 	}
-	return d, syncDir(dir)
+	return d, d.syncDir(dir)
 }
 
 // openDisk opens the log and reads what it holds from the newest mark on. A
-// torn tail is repaired; any other damage is refused by file and offset.
-func openDisk(dir string, id *identity, lg *zap.Logger) (_ *walDisk, rec recovered, _ error) {
-	d := &walDisk{dir: dir, inc: id.Incarnation, snap: snap.New(lg, filepath.Join(dir, snapDir))}
+// torn tail is repaired; any other damage is refused by file and offset, with
+// the remedy.
+func openDisk(dir string, id *identity, lg *zap.Logger) (_ *walDisk, rec recovered, err error) {
+	defer func() { err = withRemedy(err, id.MemberID) }()
+	d := &walDisk{dir: dir, inc: id.Incarnation, snap: snap.New(lg, filepath.Join(dir, snapDir)), syncDir: syncDir}
 	path := filepath.Join(dir, walDir)
 	if err := removeLeftovers(filepath.Join(dir, snapDir)); err != nil {
 		return nil, rec, err
@@ -99,7 +106,7 @@ func openDisk(dir string, id *identity, lg *zap.Logger) (_ *walDisk, rec recover
 func (d *walDisk) readLog(path string, end logEnd, id *identity, lg *zap.Logger) (rec recovered, err error) {
 	marks, err := wal.ValidSnapshotEntries(lg, path)
 	if err != nil {
-		return rec, fmt.Errorf("read the log's marks: %w", err)
+		return rec, damaged(path, -1, fmt.Errorf("read the marks: %w", err))
 	}
 	mark := &walpb.Snapshot{}
 	rec.snapshot, err = d.snap.LoadNewestAvailable(marks)
@@ -110,16 +117,19 @@ func (d *walDisk) readLog(path string, end logEnd, id *identity, lg *zap.Logger)
 	case errors.Is(err, snap.ErrNoSnapshot):
 		rec.snapshot = nil // joined, and has not received anything yet
 	default:
-		return rec, fmt.Errorf("load snapshot: %w", err)
+		return rec, damaged(filepath.Join(d.dir, snapDir), -1, fmt.Errorf("load snapshot: %w", err))
 	}
 	if newest := newestMark(marks); mark.GetIndex() != newest {
 		// An older snapshot may be there, but not the log that follows it.
-		return rec, fmt.Errorf("the log in %s begins at snapshot %d, but its file in %s is missing or damaged: bring it back, or replace the member", path, newest, filepath.Join(d.dir, snapDir))
+		return rec, damaged(filepath.Join(d.dir, snapDir), -1, fmt.Errorf("the file of snapshot %d, at which the log begins, is missing or damaged", newest))
 	}
 	// A second attempt after the repair of a torn tail.
 	for attempt := 0; ; attempt++ {
 		if d.wal, err = wal.Open(lg, path, mark); err != nil {
-			return rec, fmt.Errorf("open the log: %w", err)
+			if unreadable := new(fs.PathError); errors.As(err, &unreadable) || errors.Is(err, fileutil.ErrLocked) {
+				return rec, fmt.Errorf("open the log: %w", err)
+			}
+			return rec, damaged(path, -1, fmt.Errorf("open it: %w", err)) // no segment goes on from the mark
 		}
 		var metadata []byte
 		metadata, rec.state, rec.entries, err = d.wal.ReadAll()
@@ -141,7 +151,7 @@ func (d *walDisk) readLog(path string, end logEnd, id *identity, lg *zap.Logger)
 		}
 		err = errors.Join(err, d.wal.Close())
 		if attempt > 0 || !errors.Is(err, io.ErrUnexpectedEOF) || !wal.Repair(lg, path) {
-			return rec, fmt.Errorf("read the log in %s: %w", path, err)
+			return rec, damaged(path, -1, err)
 		}
 	}
 }
@@ -177,7 +187,7 @@ func (d *walDisk) SaveSnapshot(state *raftpb.HardState, snapshot *raftpb.Snapsho
 	if err := d.snap.SaveSnap(snapshot); err != nil {
 		return err
 	}
-	if err := syncDir(filepath.Join(d.dir, snapDir)); err != nil {
+	if err := d.syncDir(filepath.Join(d.dir, snapDir)); err != nil {
 		return err
 	}
 	return d.tide.mark(state, snapshot, func() error {
@@ -245,6 +255,9 @@ func (d *walDisk) Close() error { return errors.Join(d.wal.Close(), d.high.close
 // removeLeftovers deletes what a crash left of files being received or sent.
 func removeLeftovers(dir string) error {
 	files, err := os.ReadDir(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return damaged(dir, -1, err)
+	}
 	if err != nil {
 		return fmt.Errorf("list snapshots: %w", err)
 	}

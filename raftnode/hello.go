@@ -117,7 +117,7 @@ func (p *peers) askCluster(ctx context.Context) error {
 			case errors.As(err, &refused) || errors.Is(err, ErrRemoved):
 				return err
 			case errors.As(err, &e) && e.Code == codeNotMember:
-				lastErr = &IdentityError{fmt.Sprintf("member %d (%s) is not in the cluster yet: add it first, on any member's API: curl -L http://HOST:PORT/raft/%d -d %s", n.cfg.ID, own, n.cfg.ID, own)}
+				lastErr = &IdentityError{fmt.Sprintf("member %d (%s) is not in the cluster yet: add it first, by `raft-chat members add %d %s` against a node that is up (--endpoints)", n.cfg.ID, own, n.cfg.ID, own)}
 			case lastErr == nil:
 				lastErr = err
 			}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"hash/crc32"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"sync"
@@ -85,6 +86,9 @@ func openHighWater(dir string, create bool) (*highWater, error) {
 		flags |= os.O_CREATE | os.O_TRUNC
 	}
 	f, err := os.OpenFile(path, flags, 0o600)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, damaged(path, -1, errors.New("it is missing, so nothing proves that the log is whole"))
+	}
 	if err != nil {
 		return nil, fmt.Errorf("open high-water record: %w", err)
 	}
@@ -119,7 +123,7 @@ func (h *highWater) read(path string) error {
 		}
 	}
 	if !found {
-		return fmt.Errorf("%s is damaged: nothing proves that the log is whole. %s", path, replaceMember)
+		return damaged(path, -1, errors.New("neither slot can be read, so nothing proves that the log is whole"))
 	}
 	return nil
 }

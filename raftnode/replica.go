@@ -64,12 +64,12 @@ func (r *replica) recoverState(sm StateMachine, staged func(uint64, func(io.Read
 	case applied < mark:
 		// A crash came between the mark in the log and the swap of the store.
 		if err := r.restore(mark); err != nil {
-			return fmt.Errorf("finish installing snapshot %d: %w", mark, err)
+			return fmt.Errorf("the store ends at entry %d, the log begins behind entry %d: %w. Remedy: %s", applied, mark, err, remedy(r.id))
 		}
 	}
 	applied, meta := sm.Applied()
 	if last := max(mark, lastIndex(rec.entries)); applied > last {
-		return &IdentityError{fmt.Sprintf("the store has applied entry %d, but the log ends at %d: the log has lost entries. %s", applied, last, replaceMember)}
+		return &IdentityError{fmt.Sprintf("the store has applied entry %d, but the log ends at %d: the log has lost entries. Remedy: %s", applied, last, remedy(r.id))}
 	}
 	members, err := decodeMembership(meta)
 	if err != nil {

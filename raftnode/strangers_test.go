@@ -4,144 +4,133 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
-	"slices"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync/atomic"
 	"testing"
 
+	"go.etcd.io/etcd/client/pkg/v3/types"
+	"go.etcd.io/etcd/server/v3/etcdserver/api/rafthttp"
 	"go.etcd.io/raft/v3/raftpb"
 )
 
-// A member that was away while another one was added, and was then made the
-// leader, can learn of it from nobody but that leader. Found by the simulator.
-func TestMemberThatWasAwayFollowsANewLeader(t *testing.T) {
-	c := newTestCluster(t, 3)
-	c.startAll()
-	leader := c.leader()
-	away := leader%3 + 1
-	stays := 6 - leader - away
-	c.mustPropose(leader, "before")
-	c.agree(1)
-	c.cutLinks(func(from, to uint64) bool { return from == away || to == away })
-
-	fresh := Peer{ID: 4, URL: "http://" + freeAddr(t)}
-	eventually(t, "the change", func() bool { return c.nodes[leader].AddMember(context.Background(), 4, fresh.URL, false) == nil })
-	old := c.peers
-	c.peers = append(slices.Clone(c.peers), fresh)
-	c.tune = func(cfg *Config) { cfg.Join = cfg.ID == 4 }
-	c.start(4)
-	eventually(t, "a voter", func() bool { return c.nodes[leader].applier.members.Load().isVoter(4) })
-	eventually(t, "the transfer", func() bool { return c.nodes[leader].TransferLeadership(context.Background(), 4) == nil })
-	c.mustPropose(stays, "by the new leader")
-	c.peers = old
-
-	c.cutLinks(func(_, _ uint64) bool { return false })
-	c.agree(2)
-	// As long as nobody else leads; the member's own elections must not help it.
-	if got := c.nodes[stays].Status().Leader; got != 4 {
-		t.Logf("member %d leads now", got)
+// metNode is a node of three that has accepted members 2 and 3; its loops do
+// not run, so what it takes in stays in its channels.
+func metNode(t *testing.T, tune func(*Config)) *Node {
+	t.Helper()
+	n := newDiskNode(t, &recordingDisk{}, 3, tune)
+	for id := range uint64(2) {
+		n.peers.known[id+2] = &peer{id: id + 2, ready: true, cancel: func() {}}
 	}
+	t.Cleanup(func() {
+		if err := n.Close(context.Background()); err != nil {
+			t.Error(err)
+		}
+	})
+	return n
 }
 
-// Who is vouched for is who the records name, from the directory they name.
-func TestVouching(t *testing.T) {
-	m := bootstrapMembership([]Peer{{1, "http://a:1"}, {2, "http://b:1"}})
-	inc := Incarnation{2}
-	m, refused := m.register(2, inc, Attributes{})
-	if refused != nil {
-		t.Fatal(refused)
-	}
-	gone := m.clone()
-	gone.Removed = []uint64{2}
+// A message gets to raft when it is for this node, from a member that said
+// hello and was not removed; every other one is like a lost packet.
+func TestOnlyMessagesOfMembersToThisNodeGetToRaft(t *testing.T) {
+	n := metNode(t, nil)
+	removed := mustChange(t, n.applier.members.Load(), raftpb.ConfChangeRemoveNode, 3, confContext{})
+	n.applier.members.Store(removed)
 	for _, tt := range []struct {
-		name string
-		m    *membership
-		id   uint64
-		inc  Incarnation
-		url  string
-		want bool
+		what     string
+		from, to uint64
+		kind     raftpb.MessageType
+		taken    bool
 	}{
-		{"a member", m, 2, inc, "http://b:1", true},
-		{"a member that has not registered", m, 1, Incarnation{1}, "http://a:1", true},
-		{"another directory", m, 2, Incarnation{3}, "http://b:1", false},
-		{"another URL", m, 2, inc, "http://c:1", false},
-		{"a stranger", m, 3, inc, "http://b:1", false},
-		{"a removed member", gone, 2, inc, "http://b:1", false},
-		{"without records", &membership{}, 2, inc, "http://b:1", false},
+		{"to this node", 2, 1, raftpb.MsgHeartbeat, true},
+		{"to another member", 2, 3, raftpb.MsgHeartbeat, false},
+		{"to nobody", 2, 0, raftpb.MsgHeartbeat, false},
+		{"from a removed member that still has a connection", 3, 1, raftpb.MsgVote, false},
+		{"from a stranger", 9, 1, raftpb.MsgVote, false},
+		{"that only raft itself may send", 2, 1, raftpb.MsgHup, false},
 	} {
-		if got := tt.m.vouches(tt.id, tt.inc, tt.url); got != tt.want {
-			t.Errorf("%s: %v, want %v", tt.name, got, tt.want)
+		m := &raftpb.Message{Type: tt.kind.Enum(), From: new(tt.from), To: new(tt.to), Term: new(uint64(5))}
+		if err := n.Process(t.Context(), m); err != nil {
+			t.Errorf("%s: %v", tt.what, err)
+		}
+		taken := len(n.messages) > 0
+		for len(n.messages) > 0 {
+			<-n.messages
+		}
+		if taken != tt.taken {
+			t.Errorf("a message %s: taken %v", tt.what, taken)
 		}
 	}
 }
 
-// A wiped directory may know none of the members of today, so that nobody it
-// asks can refuse it. Whoever greets it tells it.
-func TestWipedDirectoryLearnsFromAGreeting(t *testing.T) {
-	n := openLone(t)
-	hello := func(from uint64, expected Incarnation) {
-		q := helloRequest{Version: helloVersion, caller: n.peers.self(1), PeerURL: "http://127.0.0.1:1", Expected: expected}
-		q.From = from
-		postTo(n, helloPath, mustJSON(t, q))
-	}
-	hello(7, Incarnation{})
-	hello(7, n.identity.Incarnation)
-	if err := n.Err(); err != nil {
-		t.Fatalf("stopped by a stranger that expects nothing else: %v", err)
-	}
-	hello(7, Incarnation{9})
-	var identity *IdentityError
-	if err := n.Err(); !errors.As(err, &identity) {
-		t.Errorf("told that another directory is expected, the node ends with %v", err)
+// What a member sends as a snapshot can be no longer than what is free on the
+// disk allows; the addresses that a request claims are not passed on.
+func TestReceivedSnapshotIsBoundedInSize(t *testing.T) {
+	n := metNode(t, func(c *Config) { c.MinFreeBytes = 1 << 60 }) // nothing is free
+	var read int64
+	var readErr error
+	var claimed string
+	handler := n.peers.guarded(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		claimed = r.Header.Get("X-PeerURLs")
+		read, readErr = io.Copy(io.Discard, r.Body)
+	}))
+	for path, bounded := range map[string]bool{rafthttp.RaftSnapshotPrefix: true, rafthttp.RaftPrefix: false} {
+		r := httptest.NewRequest(http.MethodPost, path, strings.NewReader(strings.Repeat("x", 3<<20)))
+		r.Header.Set("X-Server-From", types.ID(2).String())
+		r.Header.Set("X-PeerURLs", "http://127.0.0.1:1")
+		handler.ServeHTTP(httptest.NewRecorder(), r)
+		var tooLong *http.MaxBytesError
+		if errors.As(readErr, &tooLong) != bounded || bounded && read > 1<<20 {
+			t.Errorf("%s: read %d bytes, %v", path, read, readErr)
+		}
+		if claimed != "" {
+			t.Errorf("%s: the addresses %q were passed on", path, claimed)
+		}
 	}
 }
 
-// What the log says of a member's directory counts before it is applied: a
-// restarted member would admit a wiped one otherwise. Found by the simulator.
-func TestIncarnationInTheLogCountsAtOnce(t *testing.T) {
+// flakySnapshots is a state machine whose first snapshots fail.
+type flakySnapshots struct {
+	StateMachine
+	failures *atomic.Int32
+	attempts *atomic.Int32
+}
+
+func (f flakySnapshots) Snapshot(use func(uint64, []byte, io.WriterTo) error) error {
+	f.attempts.Add(1)
+	if f.failures.Add(-1) >= 0 {
+		return errDisk
+	}
+	return f.StateMachine.Snapshot(use)
+}
+
+// Raft hears of a snapshot that could not be sent, or it would never offer the
+// member another one.
+func TestFailedSnapshotIsSentAgain(t *testing.T) {
 	c := newTestCluster(t, 3)
-	c.startAll()
-	c.mustPropose(1, "x")
-	eventually(t, "all members to be registered", func() bool {
-		for _, n := range c.nodes {
-			for _, m := range n.Members() {
-				if m.Incarnation.IsZero() {
-					return false
-				}
-			}
+	var failures, attempts atomic.Int32
+	failures.Store(1)
+	c.tune = func(cfg *Config) {
+		cfg.CatchUpBytes = 4 << 10
+		open := cfg.StateMachine
+		cfg.StateMachine = func() (StateMachine, error) {
+			sm, err := open()
+			return flakySnapshots{sm, &failures, &attempts}, err
 		}
-		return true
-	})
-	want := c.nodes[3].identity.Incarnation
-	for id := range uint64(3) {
-		c.stop(id + 1)
 	}
-	// Alone, nothing is committed, and so nothing applied: the ledger was never flushed.
-	if _, err := os.Stat(c.memberDir(1) + "/ledger"); err == nil {
-		t.Fatal("the state machine was flushed")
+	c.startAll()
+	lagging := c.leader()%3 + 1
+	c.stop(lagging)
+	leader := c.leader()
+	const lines = 200
+	for i := range lines {
+		c.mustPropose(leader, fmt.Sprint(i, strings.Repeat("x", 100)))
 	}
-	c.start(1)
-	if m, _ := c.nodes[1].applier.members.Load().member(3); !m.Incarnation.IsZero() {
-		t.Fatal("the records have it already")
-	}
-	if got := c.nodes[1].peers.incarnationOf(3); got != want {
-		t.Errorf("member 3 is known by %v, want %v", got, want)
-	}
-}
-
-func TestStatedIncarnations(t *testing.T) {
-	entry := func(kind entryKind, inc Incarnation, payload string) *raftpb.Entry {
-		return &raftpb.Entry{Type: raftpb.EntryNormal.Enum(), Data: appendEntry(nil, kind, requestID{inc, 1}, []byte(payload))}
-	}
-	got := statedIncarnations([]*raftpb.Entry{
-		{Type: raftpb.EntryNormal.Enum()},
-		entry(kindApplication, Incarnation{1}, `{"id":1}`),
-		entry(kindAttributes, Incarnation{2}, `{"id":2}`),
-		entry(kindAttributes, Incarnation{3}, `{"id":3,"name":"n"}`),
-		entry(kindAttributes, Incarnation{4}, `{"id":3}`), // will be rejected when it is applied
-		entry(kindAttributes, Incarnation{5}, `{`),
-		{Type: raftpb.EntryConfChange.Enum(), Data: []byte{1}},
-	})
-	if want := fmt.Sprint(map[uint64]Incarnation{2: {2}, 3: {3}}); fmt.Sprint(got) != want {
-		t.Errorf("%v, want %s", got, want)
+	c.start(lagging)
+	c.agree(lines)
+	if failures.Load() >= 0 || attempts.Load() < 2 {
+		t.Errorf("%d attempts: no snapshot failed, so nothing was tested", attempts.Load())
 	}
 }
