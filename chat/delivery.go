@@ -33,7 +33,8 @@ type Gap struct {
 	FirstSeq, LastSeq uint64
 	// ID is the cursor to go on after. A stream that begins there does not tell
 	// of the gap again, unless messages of other rooms are among the missing
-	// ones and still to be delivered.
+	// ones and still to be delivered. One on a node that has yet to drop the
+	// missing messages may deliver some of them after all.
 	ID uint64
 
 	dropped uint64 // ID of the message LastSeq

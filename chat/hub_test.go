@@ -19,6 +19,33 @@ func messages(from, to uint64, room string) []*Message {
 
 // A subscriber that never looks costs one slot; posting goes on and wakes
 // others, and the idle one is woken once.
+// Who is woken must see why: the head moves before anybody hears of it, or a
+// subscriber would look, find nothing and sleep on.
+func TestNobodyIsWokenBeforeTheHeadMoves(t *testing.T) {
+	for name, rooms := range map[string][]string{"of a room": {"a"}, "of every room": nil} {
+		h := newHub(true)
+		subscriber := h.subscribe(rooms)
+		published := false
+		h.posted([]*room{{name: "a"}}, func() {
+			select {
+			case <-subscriber.wake:
+				t.Errorf("a subscriber %s is woken before the head moves", name)
+			default:
+			}
+			published = true
+		})
+		select {
+		case <-subscriber.wake:
+		default:
+			t.Errorf("a subscriber %s is not woken", name)
+		}
+		if !published {
+			t.Error("nothing was published")
+		}
+		h.close()
+	}
+}
+
 func TestHubDoesNotWaitForSubscribers(t *testing.T) {
 	h := newHub(false)
 	defer h.close()

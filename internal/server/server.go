@@ -225,6 +225,9 @@ func (s *Server) Err() error {
 	return nil
 }
 
+// Failed reports whether the node stopped by itself because it cannot go on.
+func (s *Server) Failed() bool { return s.node != nil && s.Err() != nil }
+
 // Members is how many members the cluster has, as this node knows it.
 func (s *Server) Members() int { return len(s.node.Members()) }
 
@@ -256,6 +259,11 @@ func (s *Server) close(ctx context.Context) error {
 		s.grpc.Shutdown(ctx)
 	}
 	for _, hs := range s.listeners {
+		if s.Failed() {
+			// Nothing that is still under way can succeed.
+			errs = append(errs, hs.Close())
+			continue
+		}
 		if err := hs.Shutdown(ctx); err != nil {
 			errs = append(errs, fmt.Errorf("drain requests: %w", err), hs.Close())
 		}

@@ -26,7 +26,7 @@ func roomName(n int) string {
 
 const (
 	answerTimeout = 3 * time.Second
-	trimEvery     = 5 * time.Second
+	trimEvery     = 2 * time.Second
 )
 
 // writer posts one message after the other, each with a client message id and
@@ -307,8 +307,8 @@ func (w *world) trimmer() {
 	if w.finished {
 		return
 	}
-	if last := w.inside.lastTrimmed; last > 20 {
-		t := &trim{trimmed, last - 10}
+	if last := w.inside.lastTrimmed; last > 8 {
+		t := &trim{trimmed, last - 4}
 		w.history.Dropped(trimmed, t.below)
 		w.request(&attempt{trim: t})
 		w.counts.Trims++

@@ -17,30 +17,33 @@ const (
 	CrashMajority Kind = "crash majority"   // more than half of the voters at once
 	CrashAll      Kind = "crash all"        // every node at once
 	CrashAtWrite  Kind = "crash at a write" // the Bth write or sync from now is never done, B up to 120
-	Pause         Kind = "pause"            // a node stands still, as with SIGSTOP
-	Cut           Kind = "cut"              // a node is cut off in both directions
-	CutOneWay     Kind = "cut one way"      // nothing a node sends arrives, or nothing reaches it
-	CutPair       Kind = "cut pair"         // two nodes do not reach each other; others bridge them
-	Split         Kind = "split"            // two halves
-	Flap          Kind = "flap"             // a node is cut off and back, many times
-	Swizzle       Kind = "swizzle-clog"     // nodes are cut off one after the other, and come back in another order
-	Loss          Kind = "loss"             // up to 40 % of all messages between nodes are lost
-	SlowDisk      Kind = "slow disk"        // each sync of a node takes up to a second more
-	DiskError     Kind = "disk error"       // the next write or sync of a node fails
-	DiskFull      Kind = "disk full"        // all writes of a node fail
-	Transfer      Kind = "transfer"         // the leadership is handed over
-	AddNode       Kind = "add node"         // up to 5 members
-	RemoveNode    Kind = "remove node"      // down to 3
-	Rot           Kind = "rot"              // a record in the middle of a minority's log is damaged
-	Truncate      Kind = "truncate"         // a minority's log loses its synced end
-	OldStore      Kind = "old store"        // a minority's store is replaced by nothing
-	Wipe          Kind = "wipe"             // a minority's directory is lost and made anew
-	ClockStep     Kind = "clock step"       // a wall clock jumps by up to ten seconds
+	// CrashInCompaction: the Bth write or sync of the next flush of the store and
+	// mark in the log is never done, B up to 40.
+	CrashInCompaction Kind = "crash in compaction"
+	Pause             Kind = "pause"        // a node stands still, as with SIGSTOP
+	Cut               Kind = "cut"          // a node is cut off in both directions
+	CutOneWay         Kind = "cut one way"  // nothing a node sends arrives, or nothing reaches it
+	CutPair           Kind = "cut pair"     // two nodes do not reach each other; others bridge them
+	Split             Kind = "split"        // two halves
+	Flap              Kind = "flap"         // a node is cut off and back, many times
+	Swizzle           Kind = "swizzle-clog" // nodes are cut off one after the other, and come back in another order
+	Loss              Kind = "loss"         // up to 40 % of all messages between nodes are lost
+	SlowDisk          Kind = "slow disk"    // each sync of a node takes up to a second more
+	DiskError         Kind = "disk error"   // the next write or sync of a node fails
+	DiskFull          Kind = "disk full"    // all writes of a node fail
+	Transfer          Kind = "transfer"     // the leadership is handed over
+	AddNode           Kind = "add node"     // up to 5 members
+	RemoveNode        Kind = "remove node"  // down to 3
+	Rot               Kind = "rot"          // a record in the middle of a minority's log is damaged
+	Truncate          Kind = "truncate"     // a minority's log loses its synced end
+	OldStore          Kind = "old store"    // a minority's store is replaced by nothing
+	Wipe              Kind = "wipe"         // a minority's directory is lost and made anew
+	ClockStep         Kind = "clock step"   // a wall clock jumps by up to ten seconds
 )
 
 // Kinds lists all of them.
 func Kinds() []Kind {
-	return []Kind{Crash, CrashLeader, CrashMajority, CrashAll, CrashAtWrite, Pause, Cut, CutOneWay, CutPair, Split, Flap, Swizzle, Loss,
+	return []Kind{Crash, CrashLeader, CrashMajority, CrashAll, CrashAtWrite, CrashInCompaction, Pause, Cut, CutOneWay, CutPair, Split, Flap, Swizzle, Loss,
 		SlowDisk, DiskError, DiskFull, Transfer, AddNode, RemoveNode, Rot, Truncate, OldStore, Wipe, ClockStep}
 }
 
@@ -71,6 +74,8 @@ func (w *world) inject(f Fault) {
 		w.crashFor(f.Duration, w.machines...)
 	case CrashAtWrite:
 		victim.armCrash(1+int(f.B%120), w.drawCrash())
+	case CrashInCompaction:
+		victim.crashInCompaction = 1 + int(f.B%40)
 	case Pause:
 		undo = w.pause(victim)
 	case Cut:

@@ -18,12 +18,19 @@ type follower struct {
 	heard *oracle.Subscriber
 
 	cursor  uint64
+	passed  map[string]uint64 // by room: the last Seq that came or was told to be gone
+	missing map[place]bool    // told to be gone, and did not come
 	process *process
 	stream  *chat.Stream
 }
 
+type place struct {
+	room string
+	seq  uint64
+}
+
 func (w *world) newFollower(n int) *follower {
-	f := &follower{world: w, name: fmt.Sprint("follower-", n)}
+	f := &follower{world: w, name: fmt.Sprint("follower-", n), passed: map[string]uint64{}, missing: map[place]bool{}}
 	switch n % 3 {
 	case 1:
 		f.rooms = []string{roomName(w.random.IntN(rooms))}
@@ -38,9 +45,17 @@ func (w *world) newFollower(n int) *follower {
 // woken.
 func (f *follower) look() {
 	w := f.world
-	defer w.after(w.between(time.Millisecond, 40*time.Millisecond), f.look)
-	if f.process != nil && (f.process.dead || w.chance(0.002)) {
+	pause := w.between(time.Millisecond, 40*time.Millisecond)
+	if f.process != nil && f.process.dead {
 		f.leave()
+	} else if f.process != nil && !w.finished && w.chance(0.002) {
+		// The connection breaks, and much may happen until there is another.
+		f.leave()
+		pause = w.between(time.Millisecond, 8*time.Second)
+	}
+	w.after(pause, f.look)
+	if pause > 40*time.Millisecond {
+		return
 	}
 	if f.process == nil {
 		f.connect()
@@ -87,12 +102,25 @@ func (f *follower) read() {
 			return
 		}
 		for _, g := range d.Gaps {
-			f.heard.Gap(g.Room, g.FirstSeq, g.LastSeq)
 			f.cursor = g.ID
+			if g.LastSeq <= f.passed[g.Room] {
+				continue // of a stream that was resumed among messages of other rooms, see chat.Gap
+			}
+			f.heard.Gap(g.Room, g.FirstSeq, g.LastSeq)
+			for seq := f.passed[g.Room] + 1; seq <= g.LastSeq; seq++ {
+				f.missing[place{g.Room, seq}] = true
+			}
+			f.passed[g.Room] = g.LastSeq
+			f.world.counts.Gaps++
 		}
 		for _, m := range d.Messages {
-			f.heard.Received(seen(m))
 			f.cursor = m.ID
+			if at := (place{m.Room, m.Seq}); f.missing[at] {
+				delete(f.missing, at) // this node has yet to drop it, see chat.Gap
+				continue
+			}
+			f.heard.Received(seen(m))
+			f.passed[m.Room] = m.Seq
 			f.world.counts.Delivered++
 			if f.world.chance(0.003) {
 				f.leave() // in the middle of what was sent

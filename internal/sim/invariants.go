@@ -20,6 +20,9 @@ import (
 //   - R3: a vote is on disk before the message that grants it leaves.
 //   - R4: a term has at most one leader.
 //   - R5: an answer to an append is sent only for what is on disk.
+//   - R6: whoever has a change of the configuration in its log knows on disk
+//     that the change before it is committed: it would campaign under a
+//     configuration that is more than one change old after a restart.
 //
 // Other rules: "damage" (a start on a damaged directory is refused), "wiped" (a
 // directory that the cluster does not know takes no part), "refusal" and
@@ -75,6 +78,26 @@ func (v *invariants) synced(m *machine, records []record) {
 			v.onDisk[index][m.id] = hashEntry(r.entry)
 		case r.mark != nil:
 			v.floor[m.id] = max(v.floor[m.id], r.mark.GetIndex())
+		}
+	}
+	v.changesKnown(m)
+}
+
+// changesKnown checks R6.
+func (v *invariants) changesKnown(m *machine) {
+	var newest uint64
+	for _, r := range slices.Backward(m.disk.records[:m.disk.synced]) {
+		if r.entry == nil || r.entry.GetType() != raftpb.EntryConfChange {
+			continue
+		}
+		switch index := r.entry.GetIndex(); {
+		case newest == 0:
+			newest = index
+		case index < newest:
+			if commit := m.disk.state().GetCommit(); commit < index {
+				v.violate("R6", "node %d has the changes of the configuration %d and %d on disk and the commit index %d", m.id, index, newest, commit)
+			}
+			return
 		}
 	}
 }

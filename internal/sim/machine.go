@@ -48,6 +48,8 @@ type machine struct {
 	crashAt int
 	plan    crash
 	crashed *remains
+	// crashInCompaction arms crashAt at the next compaction; 0: it does not.
+	crashInCompaction int
 }
 
 // fate is why a machine does not run again.
@@ -253,7 +255,7 @@ func (m *machine) crash(why string) {
 	if left == nil {
 		left = m.leave()
 	}
-	m.crashAt, m.crashed = 0, nil
+	m.crashAt, m.crashInCompaction, m.crashed = 0, 0, nil
 	if p != nil {
 		p.close()
 	}

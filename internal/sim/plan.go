@@ -85,9 +85,15 @@ func NewPlan(seed uint64) Plan {
 }
 
 // mixture picks the kinds of fault of one run: few at a time make deeper stories
-// than all at once.
+// than all at once, and some only make one together.
 func mixture(r *rand.Rand) []Kind {
 	all := Kinds()
+	switch r.IntN(8) {
+	case 0: // who belongs to the cluster, and who was away when it changed
+		all = []Kind{AddNode, RemoveNode, Cut, Split, CrashLeader, CrashMajority, CrashAll, Transfer, Pause, Wipe}
+	case 1: // what is flushed when
+		all = []Kind{CrashInCompaction, CrashAtWrite, CrashAll, CrashLeader, SlowDisk, DiskError, Cut}
+	}
 	r.Shuffle(len(all), func(i, j int) { all[i], all[j] = all[j], all[i] })
 	return all[:2+r.IntN(len(all)-1)]
 }

@@ -188,6 +188,9 @@ func (p *process) finishAppend() {
 		p.compact = true
 		p.after(p.machine.syncTime(), func() {
 			p.compact = false
+			if n := p.machine.crashInCompaction; n > 0 {
+				p.machine.armCrash(n, p.machine.world.drawCrash())
+			}
 			if err := p.replica.Compact(p.sending > 0); err != nil {
 				p.fail(err)
 			}

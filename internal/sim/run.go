@@ -38,9 +38,9 @@ type Result struct {
 
 // Counts says how much happened.
 type Counts struct {
-	Faults                                                          map[Kind]int
-	Posts, Acknowledged, Repeats, Reads, Delivered, Trims, Messages int
-	Crashes, Starts, Snapshots, Refusals, Replaced                  int
+	Faults                                                                map[Kind]int
+	Posts, Acknowledged, Repeats, Reads, Delivered, Gaps, Trims, Messages int
+	Crashes, Starts, Snapshots, Refusals, Replaced                        int
 }
 
 // Add sums up.
@@ -57,6 +57,7 @@ func (c *Counts) Add(o Counts) {
 	c.Reads += o.Reads
 	c.Delivered += o.Delivered
 	c.Trims += o.Trims
+	c.Gaps += o.Gaps
 	c.Messages += o.Messages
 	c.Crashes += o.Crashes
 	c.Starts += o.Starts
@@ -171,9 +172,7 @@ func (w *world) heal() {
 	w.plan.Network.Drop, w.plan.Network.Duplicate, w.plan.Network.Late = 0, 0, 0
 	for _, m := range w.machines {
 		m.slow, m.full, m.failWrites = 0, false, false
-		if m.crashAt > m.steps {
-			m.crashAt = 0
-		}
+		m.crashAt, m.crashInCompaction = 0, 0
 		if m.process != nil && m.process.paused {
 			m.process.resume()
 		}

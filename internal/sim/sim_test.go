@@ -42,7 +42,7 @@ func TestSeedsKeepEveryPromise(t *testing.T) {
 		}
 	}
 	for what, n := range map[string]int{
-		"acknowledged message": counts.Acknowledged, "repeat": counts.Repeats, "read": counts.Reads, "delivery": counts.Delivered, "trim": counts.Trims,
+		"acknowledged message": counts.Acknowledged, "repeat": counts.Repeats, "read": counts.Reads, "delivery": counts.Delivered, "trim": counts.Trims, "gap": counts.Gaps,
 		"snapshot": counts.Snapshots, "refused directory": counts.Refusals, "replaced member": counts.Replaced,
 	} {
 		if n == 0 {

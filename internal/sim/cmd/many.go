@@ -120,8 +120,8 @@ func (s *summary) print(took time.Duration) {
 		fmt.Printf("  %-18s %d\n", k, c.Faults[k])
 	}
 	fmt.Printf("%d crashes, %d starts, %d snapshots sent, %d directories refused, %d members replaced\n", c.Crashes, c.Starts, c.Snapshots, c.Refusals, c.Replaced)
-	fmt.Printf("%d messages posted, %d acknowledged, %d repeated, %d trims, %d reads, %d deliveries, %d raft messages\n",
-		c.Posts, c.Acknowledged, c.Repeats, c.Trims, c.Reads, c.Delivered, c.Messages)
+	fmt.Printf("%d messages posted, %d acknowledged, %d repeated, %d trims, %d reads, %d deliveries, %d gaps, %d raft messages\n",
+		c.Posts, c.Acknowledged, c.Repeats, c.Trims, c.Reads, c.Delivered, c.Gaps, c.Messages)
 	if n := len(s.progress); n > 0 {
 		slices.Sort(s.progress)
 		fmt.Printf("first new message acknowledged after the last fault: median %v, 99 %% %v, longest %v\n",
