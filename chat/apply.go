@@ -59,7 +59,14 @@ type applier struct {
 	hash     xxhash.Digest
 	key      []byte
 	scratch  []byte
-	postedUS int64 // PostedAt of everything in the entry
+	postedUS int64  // PostedAt of everything in the entry
+	data     []byte // of the entry
+
+	// poison is told of each panic that was survived.
+	poison func(index uint64, command int, reason any)
+	// planted makes decisions panic, for tests. It gets the data of the entry and
+	// the command, nil while the entry is decoded. nil: nothing is planted.
+	planted func(data []byte, c *command)
 }
 
 type dedupKey struct {
@@ -69,9 +76,9 @@ type dedupKey struct {
 
 type messageKey struct{ room, seq uint64 }
 
-func newApplier(db *pebble.DB, now counters) *applier {
+func newApplier(db *pebble.DB, now counters, poison func(index uint64, command int, reason any)) *applier {
 	return &applier{
-		db: db, now: now,
+		db: db, now: now, poison: poison,
 		rooms:  newRoomCache(maxCachedRooms),
 		priors: make(map[dedupKey]dedupRecord),
 		bySeq:  make(map[messageKey]*Message),
@@ -85,8 +92,9 @@ func (a *applier) run(entries iter.Seq2[uint64, []byte], last uint64) (results [
 		if index <= a.now.applied || index > last {
 			return nil, fmt.Errorf("entry %d is out of order: after %d, up to %d", index, a.now.applied, last)
 		}
-		res, err := a.applyEntry(index, data)
-		if err != nil {
+		var res any
+		var err error
+		if res, err = a.applyEntry(index, data); err != nil {
 			return nil, fmt.Errorf("entry %d: %w", index, err)
 		}
 		a.now.applied = index
@@ -120,7 +128,7 @@ func (a *applier) finish() {
 	clear(a.entry.commands)
 	a.slab = nil
 	a.rooms.trim()
-	a.batch, a.indexed, a.dropped = nil, false, 0
+	a.batch, a.indexed, a.dropped, a.data = nil, false, 0, nil
 	if a.ids != nil {
 		// A failed read was reported when it happened.
 		_ = a.ids.Close()
@@ -135,15 +143,25 @@ func (a *applier) rollback(committed counters) {
 	a.now = committed
 }
 
-func (a *applier) applyEntry(index uint64, data []byte) ([]commandResult, error) {
-	if err := a.entry.reset(data); err != nil {
-		return nil, err
+// poisonedEntry is the result of an entry that made the decoder panic: nobody
+// knows how many commands it has. Each of them is rejected.
+type poisonedEntry struct{}
+
+// applyEntry gives the []commandResult of the entry, or poisonedEntry.
+func (a *applier) applyEntry(index uint64, data []byte) (any, error) {
+	a.index, a.first, a.trimmed, a.data = index, a.now.id+1, false, data
+	var refused error
+	decoded := a.guard(nil, func() { refused = a.entry.reset(data) })
+	if refused != nil {
+		return nil, refused
+	}
+	if !decoded {
+		a.entry.commands = a.entry.commands[:0]
 	}
 	commands := a.entry.commands
 	a.postedUS = max(a.now.postedAtUS, a.entry.timeUS)
 	a.slab = make([]Message, 0, len(commands))
 	a.runs = a.runs[:0]
-	a.index, a.first, a.trimmed = index, a.now.id+1, false
 
 	// The rolling hash is taken entry by entry, so that it does not depend on
 	// how entries are grouped into calls.
@@ -158,11 +176,11 @@ func (a *applier) applyEntry(index uint64, data []byte) ([]commandResult, error)
 		var err error
 		switch c := &commands[i]; c.kind {
 		case kindPost:
-			results[i], err = a.post(&c.post)
+			results[i], err = a.post(c)
 		case kindCreateRoom:
-			results[i], err = a.createRoom(&c.createRoom, index, len(commands) == 1)
+			results[i], err = a.createRoom(c, index, len(commands) == 1)
 		case kindTrim:
-			results[i], err = a.trim(&c.trim)
+			results[i], err = a.trim(c)
 		default:
 			err = badEntry("command kind %d", c.kind)
 		}
@@ -174,6 +192,9 @@ func (a *applier) applyEntry(index uint64, data []byte) ([]commandResult, error)
 		return nil, err
 	}
 	a.now.hash = a.hash.Sum64()
+	if !decoded {
+		return poisonedEntry{}, nil
+	}
 	return results, nil
 }
 
@@ -201,12 +222,31 @@ func (a *applier) touch(rm *room) {
 	}
 }
 
-// guard runs a pure decision and survives a panic of it: the same command would
-// panic on every replica and again at every start. The decision then stays at
-// what the caller preset, a rejection.
-func (a *applier) guard(decide func()) {
-	defer func() { _ = recover() }()
-	decide()
+// guard runs a step that depends on the entry and the replicated state alone
+// and changes neither: decoding, or the decision on one command. It survives a
+// panic of it, since the same entry would panic on every replica and again at
+// every start, and reports false; what the caller preset then stays, a rejection.
+//
+// Whatever touches the store stays outside: a panic there can be this node's own,
+// and to reject on one replica what another accepts is worse than to stop.
+func (a *applier) guard(c *command, step func()) (ok bool) {
+	defer func() {
+		if ok {
+			return
+		}
+		number := -1
+		for i := range a.entry.commands {
+			if c == &a.entry.commands[i] {
+				number = i
+			}
+		}
+		a.poison(a.index, number, recover())
+	}()
+	if a.planted != nil {
+		a.planted(a.data, c)
+	}
+	step()
+	return true
 }
 
 // room finds a room; nil if there is none.

@@ -155,16 +155,6 @@ func TestApplyRefusesWhole(t *testing.T) {
 	}
 }
 
-// A panic in a decision rejects the command and nothing else.
-func TestGuardSurvivesPanic(t *testing.T) {
-	a := &applier{}
-	d := postDecision{code: CodeInternal}
-	a.guard(func() { d = decidePost(nil, postFacts{}) }) // a nil command panics
-	if d.verdict != postReject || d.code != CodeInternal {
-		t.Errorf("got %+v", d)
-	}
-}
-
 // What the recent messages, a cached room and results keep is independent of the
 // entry they came in.
 func TestResultsOutliveTheEntry(t *testing.T) {

@@ -178,6 +178,12 @@ func (b *batcher) fly(ctx context.Context, f *flight) {
 // done gives every command of the entry its outcome. The log calls it.
 func (f *flight) done(result any, err error) {
 	results, ok := result.([]commandResult)
+	if _, poisoned := result.(poisonedEntry); poisoned {
+		results, ok = make([]commandResult, len(f.proposals)), true
+		for i := range results {
+			results[i].code = CodeCommandFailed
+		}
+	}
 	if err == nil && (!ok || len(results) != len(f.proposals)) {
 		err = fail(CodeInternal, "the log answered with the result of something else")
 	}

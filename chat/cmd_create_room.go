@@ -66,7 +66,8 @@ func decideCreateRoom(c *createRoomCommand, alone, exists bool) createRoomDecisi
 }
 
 // createRoom applies one creation.
-func (a *applier) createRoom(c *createRoomCommand, index uint64, alone bool) (res commandResult, err error) {
+func (a *applier) createRoom(cmd *command, index uint64, alone bool) (res commandResult, err error) {
+	c := &cmd.createRoom
 	name := c.room
 	if name == "" {
 		name = assignedRoom(index)
@@ -75,8 +76,8 @@ func (a *applier) createRoom(c *createRoomCommand, index uint64, alone bool) (re
 	if err != nil {
 		return res, err
 	}
-	d := createRoomDecision{code: CodeInternal}
-	a.guard(func() { d = decideCreateRoom(c, alone, rm != nil) })
+	d := createRoomDecision{code: CodeCommandFailed}
+	a.guard(cmd, func() { d = decideCreateRoom(c, alone, rm != nil) })
 	if d.code != "" {
 		res.code = d.code
 		return res, nil

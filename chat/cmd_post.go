@@ -132,7 +132,8 @@ func decidePost(c *postCommand, f postFacts) postDecision {
 }
 
 // post applies one post.
-func (a *applier) post(c *postCommand) (res commandResult, err error) {
+func (a *applier) post(cmd *command) (res commandResult, err error) {
+	c := &cmd.post
 	var f postFacts
 	rm, err := a.room(c.room)
 	if err != nil {
@@ -147,8 +148,8 @@ func (a *applier) post(c *postCommand) (res commandResult, err error) {
 			}
 		}
 	}
-	d := postDecision{code: CodeInternal}
-	a.guard(func() { d = decidePost(c, f) })
+	d := postDecision{code: CodeCommandFailed}
+	a.guard(cmd, func() { d = decidePost(c, f) })
 	switch d.verdict {
 	case postAppend:
 		if rm == nil {

@@ -73,7 +73,8 @@ func decideTrim(c *trimCommand, exists bool, st roomState) trimDecision {
 }
 
 // trim applies one trim.
-func (a *applier) trim(c *trimCommand) (res commandResult, err error) {
+func (a *applier) trim(cmd *command) (res commandResult, err error) {
+	c := &cmd.trim
 	rm, err := a.room(c.room)
 	if err != nil {
 		return res, err
@@ -82,8 +83,8 @@ func (a *applier) trim(c *trimCommand) (res commandResult, err error) {
 	if rm != nil {
 		st = rm.roomState
 	}
-	d := trimDecision{code: CodeInternal}
-	a.guard(func() { d = decideTrim(c, rm != nil, st) })
+	d := trimDecision{code: CodeCommandFailed}
+	a.guard(cmd, func() { d = decideTrim(c, rm != nil, st) })
 	if d.code != "" {
 		res.code = d.code
 		return res, nil
@@ -129,7 +130,7 @@ func (s *Service) Trim(ctx context.Context, _ Actor, room string, below uint64) 
 		case CodeRoomNotFound:
 			return RoomInfo{}, fail(CodeRoomNotFound, "there is no such room")
 		default:
-			return RoomInfo{}, fail(res.code, "the command was rejected")
+			return RoomInfo{}, rejected(res.code)
 		}
 		// What is posted while this goes on is not meant.
 		c.below = min(c.below, res.room.LastSeq+1)

@@ -43,6 +43,13 @@
 // is refused before it is proposed, and what the state forbids is a result of its
 // command.
 //
+// A command that makes its decision panic is a defect of ours that every replica
+// shares. It is rejected at its place in the log (CodeCommandFailed), changes
+// nothing and is logged and counted: decoding and decisions are pure, so their
+// panics are survived. A panic or an error of anything that touches the store is
+// this node's own and stops it. Whoever repairs such a decision must make the
+// repair depend on the feature level of the entry, or builds would disagree.
+//
 // An entry that this build cannot understand stops the node: skipping it would
 // let the replicas differ.
 //

@@ -25,8 +25,9 @@ const (
 	bloomBits    = 10
 )
 
-// engineOptions are Pebble's options for a store on fs, which reports to t.
-func engineOptions(fs vfs.FS, t *trouble) *pebble.Options {
+// engineOptions are Pebble's options for a store on fs, which reports to t. See
+// StoreOptions for inline.
+func engineOptions(fs vfs.FS, t *trouble, inline bool) *pebble.Options {
 	o := &pebble.Options{
 		FS:                         fs,
 		Logger:                     t,
@@ -42,6 +43,8 @@ func engineOptions(fs vfs.FS, t *trouble) *pebble.Options {
 		// when a flush fails. pacer stalls instead.
 		MemTableStopWritesThreshold: 1 << 10,
 		L0StopWritesThreshold:       1 << 20,
+		DisableAutomaticCompactions: inline,
+		DisableTableStats:           inline,
 		EventListener: &pebble.EventListener{
 			BackgroundError: t.background,
 			DataCorruption: func(i pebble.DataCorruptionInfo) {

@@ -41,6 +41,10 @@ const (
 	// CodeTimeoutNotSent: the request ended before anything was proposed, or a
 	// read could not be confirmed in time. Repeating it is safe.
 	CodeTimeoutNotSent Code = "timeout_not_sent"
+	// CodeCommandFailed: the command made this code panic, at its place in the
+	// log and so on every node. It was rejected and has changed nothing; the same
+	// again will fail again.
+	CodeCommandFailed Code = "command_failed"
 	// CodeInternal: a defect or a broken store.
 	CodeInternal Code = "internal"
 )

@@ -1,6 +1,7 @@
 package chat
 
 import (
+	"bytes"
 	"context"
 	"sync/atomic"
 )
@@ -10,6 +11,21 @@ func Pending(s *Service) int {
 	s.batcher.mu.Lock()
 	defer s.batcher.mu.Unlock()
 	return s.batcher.pending
+}
+
+// PlantPoison makes a store of these options panic in the decision on each post
+// of text, and in decoding each entry that holds whole.
+func PlantPoison(opts StoreOptions, text, whole string) StoreOptions {
+	opts.planted = func(data []byte, c *command) {
+		switch {
+		case c == nil && bytes.Contains(data, []byte(whole)),
+			c != nil && string(c.post.payload) == text,
+			c != nil && c.createRoom.name == text,
+			c != nil && c.trim.below == uint64(len(text))+1e6:
+			panic("planted")
+		}
+	}
+	return opts
 }
 
 // StuckLog never answers what it takes. It takes room proposals; one more

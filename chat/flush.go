@@ -67,8 +67,21 @@ const (
 // the engine and the cost of reads. Unlike the engine's own stalls its waits end
 // when the store fails.
 type pacer struct {
+	inline  bool              // see StoreOptions
+	limit   int               // of bytes
 	bytes   int               // written since the last rotation
 	flushes []<-chan struct{} // rotations that are not flushed, oldest first
+}
+
+// inlineBytes is pacedBytes for an inline store: less than the first memtable,
+// which the engine would flush by itself when it is full.
+const inlineBytes = 64 << 10
+
+func newPacer(inline bool) pacer {
+	if inline {
+		return pacer{inline: true, limit: inlineBytes}
+	}
+	return pacer{limit: pacedBytes}
 }
 
 // wrote counts a committed batch.
@@ -76,7 +89,7 @@ func (p *pacer) wrote(bytes, keys int) { p.bytes += bytes + keys*pacedKeyBytes }
 
 // wait returns once there is room for another batch.
 func (p *pacer) wait(db *pebble.DB, t *trouble) error {
-	if p.bytes < pacedBytes {
+	if p.bytes < p.limit {
 		return nil
 	}
 	for len(p.flushes) > 0 {
@@ -95,7 +108,7 @@ func (p *pacer) wait(db *pebble.DB, t *trouble) error {
 			return t.err()
 		}
 	}
-	for db.Metrics().Levels[0].Sublevels >= maxSublevels {
+	for !p.inline && db.Metrics().Levels[0].Sublevels >= maxSublevels {
 		timer := time.NewTimer(compactionPoll)
 		select {
 		case <-timer.C:
@@ -108,7 +121,14 @@ func (p *pacer) wait(db *pebble.DB, t *trouble) error {
 	if err != nil {
 		return err
 	}
-	p.flushes = append(p.flushes, done)
 	p.bytes = 0
+	if p.inline {
+		select {
+		case <-done:
+		case <-t.failed:
+		}
+		return t.err()
+	}
+	p.flushes = append(p.flushes, done)
 	return nil
 }

@@ -15,10 +15,12 @@ type hub struct {
 	topics map[string]*topic // rooms somebody follows
 	dirty  []*topic
 
-	all  topic         // subscribers of every room
-	kick chan struct{} // one slot: dirty is not empty
-	stop chan struct{}
-	done chan struct{}
+	all topic // subscribers of every room
+	// inline passes the word on in the goroutine of Apply.
+	inline bool
+	kick   chan struct{} // one slot: dirty is not empty
+	stop   chan struct{}
+	done   chan struct{}
 }
 
 // topic is the subscribers of one room.
@@ -45,15 +47,20 @@ type subscriber struct {
 	topics []*topic // nil: every room
 }
 
-func newHub() *hub {
+func newHub(inline bool) *hub {
 	h := &hub{
+		inline: inline,
 		topics: make(map[string]*topic),
 		kick:   make(chan struct{}, 1),
 		stop:   make(chan struct{}),
 		done:   make(chan struct{}),
 	}
 	h.all.subs = make(map[*subscriber]struct{})
-	go h.run()
+	if inline {
+		close(h.done)
+	} else {
+		go h.run()
+	}
 	return h
 }
 
@@ -152,6 +159,10 @@ func (h *hub) markLocked(t *topic) {
 }
 
 func (h *hub) signal() {
+	if h.inline {
+		h.passOn(nil)
+		return
+	}
 	select {
 	case h.kick <- struct{}{}:
 	default:
@@ -167,18 +178,26 @@ func (h *hub) run() {
 		case <-h.stop:
 			return
 		case <-h.kick:
-		}
-		h.mu.Lock()
-		batch, h.dirty = h.dirty, batch[:0]
-		for _, t := range batch {
-			t.set = false
-		}
-		h.mu.Unlock()
-		for i, t := range batch {
-			t.wakeAll()
-			batch[i] = nil
+			batch = h.passOn(batch)
 		}
 	}
+}
+
+// passOn wakes the subscribers of what is dirty. It takes and returns an empty
+// list, so that two are enough for ever.
+func (h *hub) passOn(spare []*topic) []*topic {
+	h.mu.Lock()
+	batch := h.dirty
+	h.dirty = spare
+	for _, t := range batch {
+		t.set = false
+	}
+	h.mu.Unlock()
+	for _, t := range batch {
+		t.wakeAll()
+	}
+	clear(batch)
+	return batch[:0]
 }
 
 func (t *topic) add(s *subscriber) {

@@ -20,7 +20,7 @@ func messages(from, to uint64, room string) []*Message {
 // A subscriber that never looks costs one slot; posting goes on and wakes
 // others, and the idle one is woken once.
 func TestHubDoesNotWaitForSubscribers(t *testing.T) {
-	h := newHub()
+	h := newHub(false)
 	defer h.close()
 	stalled, other, all := h.subscribe([]string{"a"}), h.subscribe([]string{"a", "b"}), h.subscribe(nil)
 	for i := range uint64(10_000) {
@@ -47,7 +47,7 @@ func TestHubDoesNotWaitForSubscribers(t *testing.T) {
 
 // Only followers of a room are woken for it.
 func TestHubWakesFollowersOnly(t *testing.T) {
-	h := newHub()
+	h := newHub(false)
 	defer h.close()
 	a, b := h.subscribe([]string{"a"}), h.subscribe([]string{"b"})
 	h.posted([]*room{{name: "a", roomState: roomState{last: 1, lastID: 1}}}, func() {})

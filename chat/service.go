@@ -111,6 +111,11 @@ func (s *Service) Post(ctx context.Context, _ Actor, r PostRequest) (m *Message,
 	if err != nil {
 		return nil, false, err
 	}
+	return res.posted()
+}
+
+// posted is the outcome of a post.
+func (res *commandResult) posted() (m *Message, deduplicated bool, err error) {
 	switch res.code {
 	case "":
 		return res.message, res.repeated, nil
@@ -121,7 +126,16 @@ func (s *Service) Post(ctx context.Context, _ Actor, r PostRequest) (m *Message,
 		e.Seq = res.seq
 		return nil, false, e
 	}
-	return nil, false, fail(res.code, "the command was rejected")
+	return nil, false, rejected(res.code)
+}
+
+// rejected is the error of a command that was refused for a reason of its own
+// that the caller cannot be told more about.
+func rejected(code Code) *Error {
+	if code == CodeCommandFailed {
+		return fail(code, "the server has a defect that this command meets: it was rejected and has changed nothing; the log of the nodes says more")
+	}
+	return fail(code, "the command was rejected")
 }
 
 // assignAttempts is how often CreateRoom tries to find an assigned name that is
@@ -144,7 +158,7 @@ func (s *Service) CreateRoom(ctx context.Context, _ Actor, room, name string) (i
 			return RoomInfo{}, false, err
 		}
 		if res.code != "" {
-			return RoomInfo{}, false, fail(res.code, "the command was rejected")
+			return RoomInfo{}, false, rejected(res.code)
 		}
 		info, created = *res.room, res.created
 		if created || c.room != "" {
@@ -253,6 +267,10 @@ func (s *Service) pause(ctx context.Context, attempt int) bool {
 
 // Head returns the newest ID that can be read here, 0 before the first message.
 func (s *Service) Head() uint64 { return s.store.head() }
+
+// StateHash returns the index that is applied here and the rolling hash of the
+// state at it, as [Store.StateHash] does.
+func (s *Service) StateHash() (index, hash uint64) { return s.store.StateHash() }
 
 // read waits until reading here is linearizable, unless stale, and reads.
 func (s *Service) read(ctx context.Context, stale bool, f func(r pebble.Reader) error) error {

@@ -215,7 +215,7 @@ func (s *Store) stage(content io.Reader) error {
 	if err := s.fs.RemoveAll(tmp); err != nil {
 		return err
 	}
-	db, err := pebble.Open(tmp, engineOptions(s.fs, s.trouble))
+	db, err := pebble.Open(tmp, engineOptions(s.fs, s.trouble, s.inline))
 	if err != nil {
 		return err
 	}

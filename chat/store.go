@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"iter"
 	"log/slog"
+	"runtime/debug"
 	"sync"
 	"sync/atomic"
 
@@ -22,6 +23,14 @@ type StoreOptions struct {
 	// the store does not go on: a failed write or fsync, or damage. From then on
 	// Apply, Flush and Restore return that error. nil: nobody is told.
 	Fatal func(error)
+	// Inline does everything in the goroutine that asks for it: Apply wakes
+	// subscribers itself, the engine flushes when it is told to and compacts
+	// never. Equal calls then leave equal bytes on FS, which a simulation needs;
+	// it is not for use.
+	Inline bool
+
+	// planted is for tests, see applier.
+	planted func(data []byte, c *command)
 }
 
 // ErrClosed is returned by methods of a Store that was closed, or that could not
@@ -40,6 +49,7 @@ type Store struct {
 	dir     string
 	log     *slog.Logger
 	trouble *trouble
+	inline  bool
 	hub     *hub
 	recent  *recent
 	closed  chan struct{}
@@ -66,6 +76,9 @@ type Store struct {
 	durable  uint64
 
 	pacer pacer // used under writing
+
+	planted  func(data []byte, c *command)
+	poisoned atomic.Uint64 // commands that made apply panic, since the store was opened
 }
 
 // published is the state that goes with a commit, for readers.
@@ -85,10 +98,12 @@ func OpenStore(dir string, opts StoreOptions) (*Store, error) {
 	}
 	t := newTrouble(opts.Logger, opts.Fatal)
 	s := &Store{
-		fs: freezeOn(opts.FS, t), dir: dir, log: opts.Logger, trouble: t,
+		fs: freezeOn(opts.FS, t), dir: dir, log: opts.Logger, trouble: t, inline: opts.Inline,
 		recent: newRecent(maxRecentMessages, maxRecentBytes),
 		closed: make(chan struct{}),
 		views:  make(map[*view]struct{}),
+
+		planted: opts.planted,
 	}
 	if err := s.fs.MkdirAll(dir, 0o755); err != nil {
 		return nil, fmt.Errorf("open store: %w", err)
@@ -105,7 +120,7 @@ func OpenStore(dir string, opts StoreOptions) (*Store, error) {
 		return nil, fmt.Errorf("open store: %w", err)
 	}
 	s.published.Store(p)
-	s.hub = newHub()
+	s.hub = newHub(opts.Inline)
 	return s, nil
 }
 
@@ -113,7 +128,7 @@ func OpenStore(dir string, opts StoreOptions) (*Store, error) {
 // is held exclusively, or nobody else has the Store yet.
 func (s *Store) open() (*published, error) {
 	path := s.fs.PathJoin(s.dir, storeName)
-	db, err := pebble.Open(path, engineOptions(s.fs, s.trouble))
+	db, err := pebble.Open(path, engineOptions(s.fs, s.trouble, s.inline))
 	if err != nil {
 		return nil, err
 	}
@@ -127,8 +142,9 @@ func (s *Store) open() (*published, error) {
 	if err != nil {
 		return nil, errors.Join(err, db.Close())
 	}
-	s.db, s.pacer = db, pacer{}
-	s.applier = newApplier(db, p.counters)
+	s.db, s.pacer = db, newPacer(s.inline)
+	s.applier = newApplier(db, p.counters, s.poison)
+	s.applier.planted = s.planted
 	s.durable = p.applied
 	return p, nil
 }
@@ -169,7 +185,8 @@ func (s *Store) head() uint64 { return s.published.Load().id }
 // and, if meta is not nil, the meta blob. results[i] belongs to the i-th entry;
 // it is meant for the Service that proposed it. entries may be nil or empty.
 //
-// A rejected command is a result. An error means that nothing was applied and
+// A rejected command is a result, also one that made the decision on it panic.
+// An error means that nothing was applied and
 // the node must stop: an entry cannot be understood, or the store is broken.
 func (s *Store) Apply(entries iter.Seq2[uint64, []byte], last uint64, meta []byte) (results []any, err error) {
 	s.writing.Lock()
@@ -226,6 +243,17 @@ func (s *Store) Apply(entries iter.Seq2[uint64, []byte], last uint64, meta []byt
 	s.pacer.wrote(batchBytes, batchKeys)
 	return results, nil
 }
+
+// poison notes a panic that apply has survived: it is a defect of ours that
+// somebody has to hear of, and all that is known of it is known here.
+func (s *Store) poison(index uint64, command int, reason any) {
+	s.poisoned.Add(1)
+	s.log.Error("command rejected: it made apply panic", "index", index, "command", command, "panic", reason, "stack", string(debug.Stack()))
+}
+
+// Poisoned is how many commands made Apply panic since the store was opened.
+// Each was rejected, as on every other replica.
+func (s *Store) Poisoned() uint64 { return s.poisoned.Load() }
 
 // usable says why the store cannot be used. mu is held.
 func (s *Store) usable() error {

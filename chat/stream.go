@@ -156,6 +156,20 @@ func (st *Stream) NextDelivery(ctx context.Context) (Delivery, error) {
 	}
 }
 
+// Poll is NextDelivery without the wait: what it returns is empty if there is
+// nothing. After that, something can be read once Wake delivers.
+func (st *Stream) Poll() (Delivery, error) {
+	d, err := st.deliver()
+	if err != nil {
+		return Delivery{}, wrap(err)
+	}
+	return d, nil
+}
+
+// Wake delivers a value after something was applied that the stream may have
+// to deliver. It is for callers of Poll.
+func (st *Stream) Wake() <-chan struct{} { return st.sub.wake }
+
 // Cursor returns the ID to go on after: that of the last message or gap
 // delivered, or where the stream began.
 func (st *Stream) Cursor() uint64 {

@@ -2,6 +2,7 @@ package client
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -24,7 +25,8 @@ const maxRefusal = 64 << 10
 // request is a call before it is known which node answers it.
 type request struct {
 	method, path string // path: with the query, from the base URL on
-	body         []byte // JSON, nil for none
+	body         []byte // nil for none
+	contentType  string // of the body; "" is JSON
 	// decode takes the answer. What it cannot read did not come from a node of
 	// ours, so the next one is asked.
 	decode func(header http.Header, body []byte) error
@@ -104,7 +106,7 @@ func (c *Client) attempt(ctx context.Context, endpoint string, r request) error 
 	}
 	req.Header.Set("Accept", "application/json")
 	if r.body != nil {
-		req.Header.Set("Content-Type", "application/json")
+		req.Header.Set("Content-Type", cmp.Or(r.contentType, "application/json"))
 	}
 	resp, err := c.http.Do(req)
 	if err != nil {

@@ -69,6 +69,22 @@ func (e *OutcomeUnknownError) Error() string {
 // Unwrap gives what ended the attempts.
 func (e *OutcomeUnknownError) Unwrap() error { return e.Err }
 
+// MembershipUnknownError says that a change of the membership may or may not
+// have taken effect; [Client.Members] tells. Asking for it again does no harm.
+type MembershipUnknownError struct {
+	// ID is the member that it is about.
+	ID uint64
+	// Err is what ended the attempts.
+	Err error
+}
+
+func (e *MembershipUnknownError) Error() string {
+	return "the change of member " + strconv.FormatUint(e.ID, 10) + " may or may not have taken effect: " + e.Err.Error()
+}
+
+// Unwrap gives what ended the attempts.
+func (e *MembershipUnknownError) Unwrap() error { return e.Err }
+
 // refused makes an Error for what no node needs to be asked.
 func refused(code, format string, args ...any) *Error {
 	return &Error{Code: code, Detail: fmt.Sprintf(format, args...)}

@@ -170,7 +170,31 @@ func FuzzDecodeMessages(f *testing.F) {
 				t.Errorf("message %+v", m)
 			}
 		}
-		_ = problem("node", 400, http.Header{}, body)
+	})
+}
+
+// Whatever a node or a proxy answers in place of a success: it is one refusal
+// that can be told in a line, and no wait is longer than the longest.
+func FuzzProblem(f *testing.F) {
+	f.Add(404, "", []byte(`{"type":"about:blank","status":404,"code":"room_not_found","detail":"there is no such room"}`))
+	f.Add(409, "", []byte(`{"code":"client_message_id_conflict","detail":"taken","Seq":7}`))
+	f.Add(503, "2", []byte(`{"code":"no_leader"}`))
+	f.Add(502, "99999999999", []byte("<html>bad gateway</html>"))
+	f.Add(429, "-1", []byte(`{"code":5}`))
+	f.Fuzz(func(t *testing.T, status int, retryAfter string, body []byte) {
+		e := problem("node", status, http.Header{"Retry-After": {retryAfter}}, body)
+		if e.Status != status || e.RetryAfter < 0 || e.RetryAfter > maxRetryAfter {
+			t.Errorf("%+v", e)
+		}
+		if e.temporary() != (status == 429 || status >= 500 && status < 600) {
+			t.Errorf("status %d is temporary: %v", status, e.temporary())
+		}
+		if status != 0 && e.Error() == "" {
+			t.Errorf("status %d with %q says nothing", status, body)
+		}
+		if harmless(e) && e.Code == "outcome_unknown" {
+			t.Errorf("%q is taken for harmless", body)
+		}
 	})
 }
 

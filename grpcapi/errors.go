@@ -50,7 +50,7 @@ func statusOf(code chat.Code) (codes.Code, bool) {
 		return codes.ResourceExhausted, true
 	case chat.CodeNoLeader, chat.CodeOutcomeUnknown, chat.CodeStopping, chat.CodeClockSkew, chat.CodeTimeoutNotSent:
 		return codes.Unavailable, true
-	case chat.CodeInternal:
+	case chat.CodeCommandFailed, chat.CodeInternal:
 		return codes.Internal, true
 	}
 	return codes.Internal, false
@@ -97,7 +97,7 @@ func withDetails(st *status.Status, details ...protoadapt.MessageV1) error {
 // fail translates an error of the service for a call with context ctx.
 func (s *Server) fail(ctx context.Context, method string, err error) error {
 	code := chat.CodeOf(err)
-	known, ok := statusOf(code)
+	_, ok := statusOf(code)
 	var e *chat.Error
 	f := failure{code: code, detail: err.Error()}
 	if errors.As(err, &e) {
@@ -111,7 +111,7 @@ func (s *Server) fail(ctx context.Context, method string, err error) error {
 		// The client's deadline or its going is what this status is about, and
 		// the reason still tells what became of the request.
 		f.instead = status.FromContextError(ended).Code()
-	case !ok || known == codes.Internal:
+	case !ok || code == chat.CodeInternal:
 		return s.internal(method, err)
 	}
 	return f.status()

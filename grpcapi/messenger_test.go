@@ -355,11 +355,22 @@ func TestTableIsComplete(t *testing.T) {
 		chat.CodeMessageTooLarge, chat.CodeMessageInvalidUTF8, chat.CodeRoomNotFound, chat.CodeMessageNotFound,
 		chat.CodeClientMessageIDConflict, chat.CodeCursorInvalid, chat.CodeLimitInvalid, chat.CodeNoLeader,
 		chat.CodeOutcomeUnknown, chat.CodeOverloaded, chat.CodeStopping, chat.CodeClockSkew, chat.CodeTimeoutNotSent,
-		chat.CodeInternal,
+		chat.CodeCommandFailed, chat.CodeInternal,
 	} {
-		if got, ok := statusOf(code); !ok || (got == codes.Internal) != (code == chat.CodeInternal) {
+		if got, ok := statusOf(code); !ok || (got == codes.Internal) != (code == chat.CodeInternal || code == chat.CodeCommandFailed) {
 			t.Errorf("%s: %v, %v", code, got, ok)
 		}
+	}
+}
+
+// A command that the servers cannot carry out is told as such, not as something
+// that the log of one server explains.
+func TestFailedCommandKeepsItsReason(t *testing.T) {
+	n := newNode(t, nil)
+	err := n.server.fail(n.context(), "method", &chat.Error{Code: chat.CodeCommandFailed, Detail: "a defect"})
+	check(t, err, codes.Internal, "command_failed")
+	if status.Convert(err).Message() != "a defect" {
+		t.Errorf("%v", status.Convert(err).Proto())
 	}
 }
 

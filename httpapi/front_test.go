@@ -2,6 +2,7 @@ package httpapi
 
 import (
 	"bytes"
+	"fmt"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
@@ -127,18 +128,29 @@ func TestHealth(t *testing.T) {
 	defer health.Close()
 	alone := *n
 	alone.url = health.URL
+	applied := func() string {
+		index, hash := n.service.StateHash()
+		return fmt.Sprintf(`,"applied_index":%d,"state_hash":"%016x"}`+"\n", index, hash)
+	}
+	empty := applied()
+	if got := n.do("POST", "/rooms/r", `{"User":"ann","Message":"m"}`); got.status != 201 {
+		t.Fatalf("post: %d %s", got.status, got.body)
+	}
+	if applied() == empty {
+		t.Errorf("a message does not change the state %s", empty)
+	}
 	for _, n := range []*node{n, &alone} {
 		n.cluster.set(func(c *fakeCluster) { c.status, c.ready, c.sync = newFakeCluster().status, nil, nil })
 		if got := n.do("GET", "/health", ""); got.status != 200 || got.body !=
-			`{"node_id":"node1","role":"follower","is_leader":false,"leader_id":"node2","leader_raft_addr":"127.0.0.1:7001","leader_grpc_addr":"127.0.0.1:9001"}`+"\n" {
+			`{"node_id":"node1","role":"follower","is_leader":false,"leader_id":"node2","leader_raft_addr":"127.0.0.1:7001","leader_grpc_addr":"127.0.0.1:9001"`+applied() {
 			t.Errorf("follower: %d %s", got.status, got.body)
 		}
 		n.cluster.set(func(c *fakeCluster) { c.status = Status{NodeID: 3, Role: "leader", LeaderID: 3} })
-		if got := n.do("GET", "/health", ""); got.body != `{"node_id":"3","role":"leader","is_leader":true,"leader_id":"3"}`+"\n" {
+		if got := n.do("GET", "/health", ""); got.body != `{"node_id":"3","role":"leader","is_leader":true,"leader_id":"3"`+applied() {
 			t.Errorf("nameless leader: %s", got.body)
 		}
 		n.cluster.set(func(c *fakeCluster) { c.status = Status{NodeID: 1, Name: "node1", Role: "candidate"} })
-		if got := n.do("GET", "/health", ""); got.status != 200 || got.body != `{"node_id":"node1","role":"candidate","is_leader":false}`+"\n" {
+		if got := n.do("GET", "/health", ""); got.status != 200 || got.body != `{"node_id":"node1","role":"candidate","is_leader":false`+applied() {
 			t.Errorf("without a leader: %d %s", got.status, got.body)
 		}
 		for _, path := range []string{"/livez", "/readyz", "/readyz?sync", "/readyz?sync=true"} {

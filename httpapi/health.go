@@ -1,11 +1,13 @@
 package httpapi
 
 import (
+	"fmt"
 	"net/http"
 	"strconv"
 )
 
-// getHealth is GET /health: always 200, with the fields of raftogram. The leader's are left out while none is known.
+// getHealth is GET /health: always 200, with the fields of raftogram and what the state here is. The leader's are left out
+// while none is known.
 func (s *Server) getHealth(w http.ResponseWriter, _ *http.Request) *problem {
 	status := s.options.Cluster.Status()
 	b := append([]byte(nil), `{"node_id":`...)
@@ -26,6 +28,11 @@ func (s *Server) getHealth(w http.ResponseWriter, _ *http.Request) *problem {
 			}
 		}
 	}
+	index, hash := s.options.Chat.StateHash()
+	b = append(b, `,"applied_index":`...)
+	b = strconv.AppendUint(b, index, 10)
+	// A number of JSON that large would not survive every reader.
+	b = fmt.Appendf(b, `,"state_hash":"%016x"`, hash)
 	s.writeJSON(w, append(b, "}\n"...))
 	return nil
 }

@@ -73,6 +73,8 @@ func statusOf(code string) int {
 	case codeNoLeader, codeOutcomeUnknown, codeStopping, codeNotReady, string(chat.CodeOverloaded),
 		string(chat.CodeClockSkew), string(chat.CodeTimeoutNotSent), string(chat.CodeDiskFull), "leader_transfer_failed":
 		return http.StatusServiceUnavailable
+	case string(chat.CodeCommandFailed):
+		return http.StatusUnprocessableEntity // no 5xx: the same again fails again, on every node
 	case codeInternal:
 		return http.StatusInternalServerError
 	}

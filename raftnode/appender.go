@@ -32,8 +32,12 @@ func (a *appender) process(messages []*raftpb.Message) error {
 	flush := func() error {
 		// A commit index alone is not worth a record: raft finds it again,
 		// and a log in which each sync ends one Save lets damage be told
-		// from a torn tail (see scan.go).
+		// from a torn tail (see scan.go). But the next record must have it:
+		// whoever campaigns after a restart has to know every change of the
+		// configuration but the last to be committed, or two disjoint sets of
+		// voters can each elect a leader.
 		if !dirty && len(entries) == 0 {
+			a.state = proto.CloneOf(state)
 			return nil
 		}
 		if err := a.disk.Save(state, entries); err != nil {

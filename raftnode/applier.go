@@ -121,6 +121,21 @@ func (a *applier) attributes(id requestID, payload []byte) *special {
 	return &special{id: id, next: next, err: err}
 }
 
+// statedIncarnations returns who said to be which member in entries. A member
+// speaks for itself alone, so that it does not matter whether an entry is
+// committed.
+func statedIncarnations(entries []*raftpb.Entry) map[uint64]Incarnation {
+	stated := map[uint64]Incarnation{}
+	for _, e := range entries {
+		kind, id, payload, err := decodeEntry(e.GetData())
+		var x attributeEntry
+		if e.GetType() == raftpb.EntryNormal && err == nil && kind == kindAttributes && json.Unmarshal(payload, &x) == nil && stated[x.ID].IsZero() {
+			stated[x.ID] = id.proposer
+		}
+	}
+	return stated
+}
+
 func (a *applier) conf(data []byte) (*special, error) {
 	cc, id, ctx, err := decodeConfChange(data)
 	if err != nil {

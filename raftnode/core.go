@@ -202,6 +202,18 @@ func (c *core) ready() (out output, any bool) {
 	return out, true
 }
 
+// status is all of Status that the core knows.
+func (c *core) status() Status {
+	role := "follower"
+	switch c.role {
+	case raft.StateLeader:
+		role = "leader"
+	case raft.StateCandidate, raft.StatePreCandidate:
+		role = "candidate"
+	}
+	return Status{ID: c.id, Role: role, Leader: c.lead, Term: c.term, Commit: c.commit}
+}
+
 // leaderLost answers everyone who waits: what was proposed under the old
 // leader may or may not survive, and nobody has to wait for a deadline to
 // learn it.
@@ -260,7 +272,8 @@ func (c *core) finishTransfer() {
 type reads struct {
 	waiting   []func(error)
 	round     []func(error)
-	roundID   uint64
+	firstID   uint64 // of the round's first request
+	roundID   uint64 // of its latest
 	roundTick uint64
 	confirmed []confirmedRead
 }
@@ -291,6 +304,7 @@ func (c *core) startReads() {
 	}
 	r.round, r.waiting = r.waiting, nil
 	c.requestRead()
+	r.firstID = r.roundID
 }
 
 // mayRead: a new leader's commit index may be behind what the leader before it
@@ -308,7 +322,13 @@ func (c *core) requestRead() {
 }
 
 func (r *reads) confirm(ctx []byte, index uint64) {
-	if len(ctx) != 16 || len(r.round) == 0 || binary.BigEndian.Uint64(ctx[8:]) != r.roundID {
+	if len(ctx) != 16 || len(r.round) == 0 {
+		return
+	}
+	// The answer to any request of the round will do: whoever waits was there
+	// before the first. Over a slow network the answer to the latest one would
+	// never come before the next request.
+	if id := binary.BigEndian.Uint64(ctx[8:]); id < r.firstID || id > r.roundID {
 		return
 	}
 	r.confirmed = append(r.confirmed, confirmedRead{index, r.round})

@@ -428,6 +428,38 @@ func TestReadsShareARound(t *testing.T) {
 	}
 }
 
+// Over a slow network the answer to a request comes after the next request.
+func TestReadIsConfirmedByALateAnswer(t *testing.T) {
+	s := newSim(t)
+	s.elect(1)
+	s.propose(1, "a")
+	s.tick(2, 1)
+	var late []*raftpb.Message
+	s.drop = func(m *raftpb.Message) bool {
+		if m.GetType() == raftpb.MsgReadIndexResp {
+			late = append(late, m)
+			return true
+		}
+		return false
+	}
+	early := s.read(2)
+	s.run()
+	s.tick(3, 2) // asks again
+	later := s.read(2)
+	s.run()
+	if len(late) != 2 {
+		t.Fatalf("%d answers, want 2", len(late))
+	}
+	s.want("before an answer", early, "waiting")
+	s.at(2).step(late[0])
+	s.run()
+	s.want("after the answer to the first request", early, "ok")
+	s.want("a read that came after it", later, "waiting")
+	s.heal()
+	s.tick(3, 2)
+	s.want("after a round of its own", later, "ok")
+}
+
 func TestReadWaitsForTheAppliedIndex(t *testing.T) {
 	s := newSim(t)
 	s.elect(1)

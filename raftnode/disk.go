@@ -5,11 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 
+	"go.etcd.io/etcd/client/pkg/v3/fileutil"
 	"go.etcd.io/etcd/server/v3/etcdserver/api/snap"
 	"go.etcd.io/etcd/server/v3/storage/wal"
 	"go.etcd.io/etcd/server/v3/storage/wal/walpb"
@@ -30,7 +32,10 @@ type walDisk struct {
 	wal  *wal.WAL
 	snap *snap.Snapshotter
 	high *highWater
-	last water // as of the last Save
+	tide tide
+	// syncDir makes the names in a directory durable; tests put their own in its
+	// place.
+	syncDir func(dir string) error
 }
 
 // recovered is what a log held when it was opened.
@@ -61,23 +66,26 @@ func createDisk(dir string, id *identity, first *raftpb.Snapshot, lg *zap.Logger
 	if err != nil {
 		return nil, fmt.Errorf("make the log: %w", err)
 	}
-	d := &walDisk{dir: dir, inc: id.Incarnation, wal: w, snap: snap.New(lg, filepath.Join(dir, snapDir))}
+	d := &walDisk{dir: dir, inc: id.Incarnation, wal: w, snap: snap.New(lg, filepath.Join(dir, snapDir)), syncDir: syncDir}
 	if d.high, err = openHighWater(dir, true); err != nil {
 		return nil, errors.Join(err, w.Close())
 	}
+	d.tide.note = d.high.advance
 	if first != nil {
 		m := first.GetMetadata()
 		if err := d.SaveSnapshot(&raftpb.HardState{Term: proto.Uint64(m.GetTerm()), Commit: proto.Uint64(m.GetIndex())}, first); err != nil {
 			return nil, errors.Join(fmt.Errorf("make the log: %w", err), d.Close())
 		}
 	}
-	return d, syncDir(dir)
+	return d, d.syncDir(dir)
 }
 
 // openDisk opens the log and reads what it holds from the newest mark on. A
-// torn tail is repaired; any other damage is refused by file and offset.
-func openDisk(dir string, id *identity, lg *zap.Logger) (_ *walDisk, rec recovered, _ error) {
-	d := &walDisk{dir: dir, inc: id.Incarnation, snap: snap.New(lg, filepath.Join(dir, snapDir))}
+// torn tail is repaired; any other damage is refused by file and offset, with
+// the remedy.
+func openDisk(dir string, id *identity, lg *zap.Logger) (_ *walDisk, rec recovered, err error) {
+	defer func() { err = withRemedy(err, id.MemberID) }()
+	d := &walDisk{dir: dir, inc: id.Incarnation, snap: snap.New(lg, filepath.Join(dir, snapDir)), syncDir: syncDir}
 	path := filepath.Join(dir, walDir)
 	if err := removeLeftovers(filepath.Join(dir, snapDir)); err != nil {
 		return nil, rec, err
@@ -98,7 +106,7 @@ func openDisk(dir string, id *identity, lg *zap.Logger) (_ *walDisk, rec recover
 func (d *walDisk) readLog(path string, end logEnd, id *identity, lg *zap.Logger) (rec recovered, err error) {
 	marks, err := wal.ValidSnapshotEntries(lg, path)
 	if err != nil {
-		return rec, fmt.Errorf("read the log's marks: %w", err)
+		return rec, damaged(path, -1, fmt.Errorf("read the marks: %w", err))
 	}
 	mark := &walpb.Snapshot{}
 	rec.snapshot, err = d.snap.LoadNewestAvailable(marks)
@@ -109,16 +117,19 @@ func (d *walDisk) readLog(path string, end logEnd, id *identity, lg *zap.Logger)
 	case errors.Is(err, snap.ErrNoSnapshot):
 		rec.snapshot = nil // joined, and has not received anything yet
 	default:
-		return rec, fmt.Errorf("load snapshot: %w", err)
+		return rec, damaged(filepath.Join(d.dir, snapDir), -1, fmt.Errorf("load snapshot: %w", err))
 	}
 	if newest := newestMark(marks); mark.GetIndex() != newest {
 		// An older snapshot may be there, but not the log that follows it.
-		return rec, fmt.Errorf("the log in %s begins at snapshot %d, but its file in %s is missing or damaged: bring it back, or replace the member", path, newest, filepath.Join(d.dir, snapDir))
+		return rec, damaged(filepath.Join(d.dir, snapDir), -1, fmt.Errorf("the file of snapshot %d, at which the log begins, is missing or damaged", newest))
 	}
 	// A second attempt after the repair of a torn tail.
 	for attempt := 0; ; attempt++ {
 		if d.wal, err = wal.Open(lg, path, mark); err != nil {
-			return rec, fmt.Errorf("open the log: %w", err)
+			if unreadable := new(fs.PathError); errors.As(err, &unreadable) || errors.Is(err, fileutil.ErrLocked) {
+				return rec, fmt.Errorf("open the log: %w", err)
+			}
+			return rec, damaged(path, -1, fmt.Errorf("open it: %w", err)) // no segment goes on from the mark
 		}
 		var metadata []byte
 		metadata, rec.state, rec.entries, err = d.wal.ReadAll()
@@ -127,27 +138,27 @@ func (d *walDisk) readLog(path string, end logEnd, id *identity, lg *zap.Logger)
 				return rec, errors.Join(&IdentityError{fmt.Sprintf("the log in %s belongs to another data directory", path)}, d.wal.Close())
 			}
 			untag(rec.state)
-			rec.entries = dropStale(mark.GetTerm(), rec.entries)
+			rec.entries = DropStale(mark.GetTerm(), rec.entries)
 			last := max(mark.GetIndex(), lastIndex(rec.entries))
 			if commit := rec.state.GetCommit(); commit > last {
 				return rec, errors.Join(damaged(end.path, end.offset, fmt.Errorf("the log ends at entry %d, but %d is committed", last, commit)), d.wal.Close())
 			}
-			d.last = waterOf(rec)
-			if lost := d.last.holds(d.high.now); lost != nil {
+			var lost error
+			if d.tide, lost = openTide(rec, d.high.now, d.high.advance); lost != nil {
 				return rec, errors.Join(damaged(end.path, end.offset, lost), d.wal.Close())
 			}
 			return rec, nil
 		}
 		err = errors.Join(err, d.wal.Close())
 		if attempt > 0 || !errors.Is(err, io.ErrUnexpectedEOF) || !wal.Repair(lg, path) {
-			return rec, fmt.Errorf("read the log in %s: %w", path, err)
+			return rec, damaged(path, -1, err)
 		}
 	}
 }
 
-// dropStale cuts the entries where their terms go down. Terms never do in a
+// DropStale cuts the entries where their terms go down. Terms never do in a
 // log: what follows was there before a received snapshot replaced it.
-func dropStale(term uint64, entries []*raftpb.Entry) []*raftpb.Entry {
+func DropStale(term uint64, entries []*raftpb.Entry) []*raftpb.Entry {
 	for i, e := range entries {
 		if e.GetTerm() < term {
 			return entries[:i]
@@ -164,33 +175,8 @@ func newestMark(marks []*walpb.Snapshot) (index uint64) {
 	return index
 }
 
-// waterOf is what a recovered log reaches.
-func waterOf(rec recovered) water {
-	w := water{term: rec.state.GetTerm(), vote: rec.state.GetVote()}
-	m := rec.snapshot.GetMetadata()
-	w.reach(m.GetTerm(), m.GetIndex())
-	if n := len(rec.entries); n > 0 {
-		w.reach(rec.entries[n-1].GetTerm(), rec.entries[n-1].GetIndex())
-	}
-	return w
-}
-
 func (d *walDisk) Save(state *raftpb.HardState, entries []*raftpb.Entry) error {
-	next := d.last
-	if n := len(entries); n > 0 {
-		next.lastTerm, next.lastIndex = entries[n-1].GetTerm(), entries[n-1].GetIndex()
-		// A leader can replace the tail by entries of an earlier term, which
-		// it has from before.
-		if err := d.lower(next); err != nil {
-			return err
-		}
-	}
-	if err := d.wal.Save(tagged(state, d.inc), entries); err != nil {
-		return err
-	}
-	next.term, next.vote = state.GetTerm(), state.GetVote()
-	d.last = next
-	return d.high.advance(next)
+	return d.tide.save(state, entries, func() error { return d.wal.Save(tagged(state, d.inc), entries) })
 }
 
 // SaveSnapshot: the snapshot file and its directory entry are durable before
@@ -201,41 +187,19 @@ func (d *walDisk) SaveSnapshot(state *raftpb.HardState, snapshot *raftpb.Snapsho
 	if err := d.snap.SaveSnap(snapshot); err != nil {
 		return err
 	}
-	if err := syncDir(filepath.Join(d.dir, snapDir)); err != nil {
+	if err := d.syncDir(filepath.Join(d.dir, snapDir)); err != nil {
 		return err
 	}
-	m := snapshot.GetMetadata()
-	next := d.last
-	if m.GetIndex() > next.lastIndex {
-		// Received: it replaces the log, perhaps by one of an earlier term.
-		next.lastTerm, next.lastIndex = m.GetTerm(), m.GetIndex()
-	} else {
-		next.reach(m.GetTerm(), m.GetIndex())
-	}
-	if err := d.lower(next); err != nil {
-		return err
-	}
-	if err := d.wal.SaveSnapshot(&walpb.Snapshot{Index: m.Index, Term: m.Term, ConfState: m.GetConfState()}); err != nil {
-		return err
-	}
-	if err := d.wal.Save(tagged(state, d.inc), nil); err != nil {
-		return err
-	}
-	if err := d.wal.Sync(); err != nil { // Save does not, for a commit index alone
-		return err
-	}
-	next.term, next.vote = state.GetTerm(), state.GetVote()
-	d.last = next
-	return d.high.advance(next)
-}
-
-// lower brings the high-water record down before the log becomes shorter, in
-// raft's order: a crash in between would look like damage otherwise.
-func (d *walDisk) lower(next water) error {
-	if !next.shorter(d.last) {
-		return nil
-	}
-	return d.high.advance(next)
+	return d.tide.mark(state, snapshot, func() error {
+		m := snapshot.GetMetadata()
+		if err := d.wal.SaveSnapshot(&walpb.Snapshot{Index: m.Index, Term: m.Term, ConfState: m.GetConfState()}); err != nil {
+			return err
+		}
+		if err := d.wal.Save(tagged(state, d.inc), nil); err != nil {
+			return err
+		}
+		return d.wal.Sync() // Save does not, for a commit index alone
+	})
 }
 
 // Release unlocks and deletes log segments and snapshot files that no start
@@ -291,6 +255,9 @@ func (d *walDisk) Close() error { return errors.Join(d.wal.Close(), d.high.close
 // removeLeftovers deletes what a crash left of files being received or sent.
 func removeLeftovers(dir string) error {
 	files, err := os.ReadDir(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return damaged(dir, -1, err)
+	}
 	if err != nil {
 		return fmt.Errorf("list snapshots: %w", err)
 	}

@@ -43,12 +43,32 @@
 // member that is too far behind. docs/formats.md gives every format and the
 // order of writes that makes a crash harmless.
 //
-// What is detected at start: a directory of another member or cluster, a
-// missing or damaged identity, damage anywhere in the log but at its very end,
-// a log that lost its end or a vote, a missing snapshot, a store that is ahead
-// of its log. What is not: damage to the log's end that looks like a torn tail
-// and came within highWaterLag of the write (see scan.go, highwater.go), and a
-// directory replaced by an older copy of itself.
+// # Damage
+//
+// What is refused at start, with the file, the offset or index, and the command
+// that replaces the member (damage.go):
+//
+//   - a record that cannot be read, or is not what its place asks for, wherever a
+//     record of a later Save shows that it had been synced; a closed segment that
+//     is not whole; a segment that is missing, of another directory or out of
+//     place (scan.go, record.go);
+//   - a log that does not reach the high-water record: entries, a term or a vote
+//     are gone, by whatever damage, or the log is an older copy (highwater.go);
+//   - a high-water record, an identity or a snapshot file of the newest mark that
+//     is missing or damaged; a log without an identity;
+//   - a store that has applied what its log does not have;
+//   - the directory of another member or cluster, and one that the cluster does
+//     not know this member by (see Identity).
+//
+// What is repaired in silence: a torn tail, which is what a crash leaves of the
+// last Save, of which nobody had been told.
+//
+// What remains: damage that reaches the log's very end looks like a torn tail, and
+// is noticed by the high-water record alone, which may be highWaterLag and one
+// sync behind with entries (never with a term or a vote). So a cut or a zeroed
+// end within that time of the crash can take acknowledged entries of that time
+// from one member. A whole directory put back to an older copy of itself, the
+// high-water record included, is not noticed at all.
 //
 // # Identity
 //

@@ -34,6 +34,9 @@ type helloRequest struct {
 	Version int `json:"version"`
 	caller
 	PeerURL string `json:"peer_url"` // the caller's own
+	// Expected is the incarnation that the caller knows the other by, so that
+	// a directory that was wiped learns of it; zero if it knows none.
+	Expected Incarnation `json:"expected"`
 	// Joining asks which cluster this is, before the caller knows it.
 	Joining bool `json:"joining,omitempty"`
 }
@@ -73,7 +76,9 @@ func (p *peers) hello(ctx context.Context, x *peer) error {
 		return errors.New("link is cut")
 	}
 	var reply helloReply
-	if err := p.post(ctx, x.url+helloPath, helloRequest{Version: helloVersion, caller: p.self(x.id), PeerURL: p.n.cfg.ownURL()}, &reply); err != nil {
+	if err := p.post(ctx, x.url+helloPath, helloRequest{
+		Version: helloVersion, caller: p.self(x.id), PeerURL: p.n.cfg.ownURL(), Expected: p.n.replica.incarnationOf(x.id),
+	}, &reply); err != nil {
 		return err
 	}
 	if reply.ID != x.id || reply.ClusterID != p.n.identity.ClusterID {
@@ -112,7 +117,7 @@ func (p *peers) askCluster(ctx context.Context) error {
 			case errors.As(err, &refused) || errors.Is(err, ErrRemoved):
 				return err
 			case errors.As(err, &e) && e.Code == codeNotMember:
-				lastErr = &IdentityError{fmt.Sprintf("member %d (%s) is not in the cluster yet: add it first, on any member's API: curl -L http://HOST:PORT/raft/%d -d %s", n.cfg.ID, own, n.cfg.ID, own)}
+				lastErr = &IdentityError{fmt.Sprintf("member %d (%s) is not in the cluster yet: add it first, by `raft-chat members add %d %s` against a node that is up (--endpoints)", n.cfg.ID, own, n.cfg.ID, own)}
 			case lastErr == nil:
 				lastErr = err
 			}
@@ -141,12 +146,21 @@ func (p *peers) serveHello(w http.ResponseWriter, r *http.Request) {
 		answerError(w, http.StatusServiceUnavailable, errorf("cut", "link is cut"))
 		return
 	}
-	if err := p.checkHello(&q); err != nil {
-		answerError(w, http.StatusConflict, err)
+	refusal := p.checkHello(&q)
+	if refusal == nil || refusal.Code == codeNotMember {
+		if err := p.n.replica.mistaken(q.Expected); err != nil {
+			answerError(w, http.StatusConflict, errorf("bad_request", "%v", err))
+			p.n.fail(err)
+			return
+		}
+	}
+	vouched := refusal != nil && refusal.Code == codeNotMember && !q.Joining && p.vouched(r.Context(), &q)
+	if refusal != nil && !vouched {
+		answerError(w, http.StatusConflict, refusal)
 		return
 	}
 	if !q.Joining {
-		p.welcome(&q)
+		p.welcome(&q, vouched)
 	}
 	n := p.n
 	answer(w, helloReply{Version: helloVersion, ClusterID: n.identity.ClusterID, ID: n.cfg.ID, Incarnation: n.identity.Incarnation})
@@ -163,24 +177,74 @@ func (p *peers) checkHello(q *helloRequest) *Error {
 	if !q.Joining && q.ClusterID != n.identity.ClusterID {
 		return errorf(codeOtherCluster, "member %d belongs to another cluster: its --cluster list was another one when it first started", n.cfg.ID)
 	}
-	members := n.applier.members.Load()
-	if members.isRemoved(q.From) {
-		return errorf(codeRemoved, "member %d was removed from the cluster", q.From)
+	return n.applier.members.Load().admits(q.From, q.Incarnation, p.incarnationOf(q.From), q.PeerURL)
+}
+
+// admits reports why a directory may not speak as member id from a peer URL, or
+// nil. known is the incarnation that the member has been met with; zero if none.
+func (m *membership) admits(id uint64, inc, known Incarnation, url string) *Error {
+	if m.isRemoved(id) {
+		return errorf(codeRemoved, "member %d was removed from the cluster", id)
 	}
-	if known := p.incarnationOf(q.From); !known.IsZero() && known != q.Incarnation {
-		return errorf(codeIdentity, "%s", wrongIncarnation(q.From))
+	if !known.IsZero() && known != inc {
+		return errorf(codeIdentity, "%s", wrongIncarnation(id))
 	}
-	if len(members.Members) == 0 {
+	if len(m.Members) == 0 {
 		return nil // this member joins and knows nobody yet
 	}
-	m, ok := members.member(q.From)
+	x, ok := m.member(id)
 	switch {
 	case !ok:
-		return errorf(codeNotMember, "member %d is not in the cluster", q.From)
-	case m.PeerURL != q.PeerURL:
-		return errorf(codeIdentity, "the cluster knows member %d at %s, not at %s: a copy of its directory must not be started", q.From, m.PeerURL, q.PeerURL)
+		return errorf(codeNotMember, "member %d is not in the cluster", id)
+	case x.PeerURL != url:
+		return errorf(codeIdentity, "the cluster knows member %d at %s, not at %s: a copy of its directory must not be started", id, x.PeerURL, url)
 	}
 	return nil
+}
+
+// mistaken returns an error if a member that expects another directory under
+// this member's id is right to do so: this one was wiped, and has not yet been
+// refused because it knows nobody of the members of today.
+func (r *replica) mistaken(expected Incarnation) error {
+	if expected.IsZero() || expected == r.applier.self {
+		return nil
+	}
+	return &IdentityError{wrongIncarnation(r.id)}
+}
+
+// vouches reports whether the records know a member by this directory and URL.
+func (m *membership) vouches(id uint64, inc Incarnation, url string) bool {
+	x, ok := m.member(id)
+	return ok && m.admits(id, inc, x.Incarnation, url) == nil
+}
+
+// vouched asks the members that this one has met about a stranger. Whoever was
+// away while a member was added can only learn of it from the leader; if that
+// is the new member itself, it would be refused for ever.
+func (p *peers) vouched(ctx context.Context, q *helloRequest) bool {
+	type friend struct {
+		id  uint64
+		url string
+	}
+	var friends []friend
+	p.mu.Lock()
+	for id, x := range p.known {
+		if x.ready && id != q.From {
+			friends = append(friends, friend{id, x.url})
+		}
+	}
+	p.mu.Unlock()
+	for _, f := range friends {
+		if !p.n.cfg.reachable(p.n.cfg.ID, f.id) {
+			continue
+		}
+		var reply callReply
+		ask := callRequest{caller: p.self(f.id), Op: opVouch, ID: q.From, PeerURL: q.PeerURL, About: q.Incarnation}
+		if err := p.post(ctx, f.url+callPath, ask, &reply); err == nil && reply.Vouched {
+			return true
+		}
+	}
+	return false
 }
 
 // post sends a request to a member and decodes its answer or its refusal.
@@ -212,13 +276,18 @@ func (p *peers) post(ctx context.Context, url string, request, reply any) error 
 	if json.Unmarshal(b, &refusal) != nil || refusal.Code == "" {
 		return fmt.Errorf("%s answered %s", url, resp.Status)
 	}
-	switch refusal.Code {
+	return refusalOf(&Error{Code: refusal.Code, Detail: refusal.Detail})
+}
+
+// refusalOf is what the one who is refused makes of it.
+func refusalOf(e *Error) error {
+	switch e.Code {
 	case codeIdentity:
-		return &IdentityError{refusal.Detail}
+		return &IdentityError{e.Detail}
 	case codeRemoved:
 		return ErrRemoved
 	}
-	return &Error{Code: refusal.Code, Detail: refusal.Detail}
+	return e
 }
 
 func readCall(w http.ResponseWriter, r *http.Request, v any) error {

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"hash/crc32"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"sync"
@@ -35,6 +36,12 @@ func (w water) holds(old water) error {
 // shorter compares as raft does: the later last term wins, then the length.
 func (w water) shorter(old water) bool {
 	return cmp.Or(cmp.Compare(w.lastTerm, old.lastTerm), cmp.Compare(w.lastIndex, old.lastIndex)) < 0
+}
+
+// Urgent reports whether a record that follows old must be durable before
+// anybody hears of what it says: the term or the vote is new, or the log shorter.
+func (w water) Urgent(old water) bool {
+	return w.term != old.term || w.vote != old.vote || w.shorter(old)
 }
 
 // reach moves the end to an entry or snapshot beyond it.
@@ -79,6 +86,9 @@ func openHighWater(dir string, create bool) (*highWater, error) {
 		flags |= os.O_CREATE | os.O_TRUNC
 	}
 	f, err := os.OpenFile(path, flags, 0o600)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, damaged(path, -1, errors.New("it is missing, so nothing proves that the log is whole"))
+	}
 	if err != nil {
 		return nil, fmt.Errorf("open high-water record: %w", err)
 	}
@@ -113,7 +123,7 @@ func (h *highWater) read(path string) error {
 		}
 	}
 	if !found {
-		return fmt.Errorf("%s is damaged: nothing proves that the log is whole. %s", path, replaceMember)
+		return damaged(path, -1, errors.New("neither slot can be read, so nothing proves that the log is whole"))
 	}
 	return nil
 }
@@ -140,7 +150,7 @@ func (h *highWater) write(w water) error {
 // ever was.
 func (h *highWater) advance(w water) error {
 	h.mu.Lock()
-	atOnce := w.term != h.now.term || w.vote != h.now.vote || w.shorter(h.now)
+	atOnce := w.Urgent(h.now)
 	h.now, h.dirty = w, true
 	err := h.err
 	h.mu.Unlock()

@@ -89,11 +89,11 @@ func loadIdentity(dir string) (*identity, error) {
 		return nil, fmt.Errorf("read identity: %w", err)
 	}
 	if len(b) < 4 || binary.BigEndian.Uint32(b) != crc32.Checksum(b[4:], castagnoli) {
-		return nil, fmt.Errorf("%s is damaged (checksum mismatch): bring the file back from a copy of this directory, or replace the member", path)
+		return nil, &damageError{path, -1, errors.New("its checksum is wrong")}
 	}
 	id := &identity{}
 	if err := json.Unmarshal(b[4:], id); err != nil {
-		return nil, fmt.Errorf("read %s: %w", path, err)
+		return nil, &damageError{path, -1, err}
 	}
 	if id.Version != identityVersion {
 		return nil, fmt.Errorf("%s: version %d is not known to this build", path, id.Version)
@@ -158,12 +158,12 @@ func lockDir(dir string) (*fileutil.LockedFile, error) {
 // refuses a directory that belongs to another member.
 func claimIdentity(c *Config) (id *identity, err error) {
 	if id, err = loadIdentity(c.Dir); err != nil {
-		return nil, err
+		return nil, withRemedy(err, c.ID)
 	}
 	if id == nil {
 		for _, name := range []string{walDir, snapDir} {
 			if _, err := os.Stat(filepath.Join(c.Dir, name)); err == nil {
-				return nil, &IdentityError{fmt.Sprintf("data directory %s has a log but no identity file: it is not whole. Bring the file back, or start with an empty directory under a new member id", c.Dir)}
+				return nil, &IdentityError{fmt.Sprintf("data directory %s has a log but no identity file: it is not whole. Bring the file back or, if it is lost, %s", c.Dir, remedy(c.ID))}
 			}
 		}
 		return &identity{Version: identityVersion, ClusterID: clusterID(c.Cluster), MemberID: c.ID, Incarnation: newIncarnation(), Cluster: sortedPeers(c.Cluster), Joined: c.Join}, nil
@@ -189,6 +189,6 @@ func (id *identity) checkList(c *Config, now *membership) error {
 		return nil
 	}
 	return &IdentityError{fmt.Sprintf("data directory %s was made for the cluster %s (its members now: %s), but --cluster says %s. "+
-		"To go on with that cluster, start with its list. To start another one, use another directory (--data-dir) or move this one away. To add members to it, start it as it was and use POST /raft/{id}",
+		"To go on with that cluster, start with its list. To start another one, use another directory (--data-dir) or move this one away. To add members to it, start it as it was and run `raft-chat members add`",
 		c.Dir, peerList(id.Cluster), peerList(current), given)}
 }

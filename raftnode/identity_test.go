@@ -356,7 +356,7 @@ func TestClusterListsAreCompared(t *testing.T) {
 		if err == nil {
 			continue
 		}
-		for _, part := range []string{"/data/one", "1=http://a:1,2=http://b:1", "1=http://a:1,4=http://d:1", peerList(tt.given), "--data-dir", "POST /raft/"} {
+		for _, part := range []string{"/data/one", "1=http://a:1,2=http://b:1", "1=http://a:1,4=http://d:1", peerList(tt.given), "--data-dir", "raft-chat members add"} {
 			if !strings.Contains(err.Error(), part) {
 				t.Errorf("%s: the message lacks %s: %v", peerList(tt.given), part, err)
 			}

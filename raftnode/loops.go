@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 
-	"go.etcd.io/raft/v3"
 	"go.etcd.io/raft/v3/raftpb"
 )
 
@@ -99,18 +98,11 @@ func (n *Node) dispatch(out output) {
 
 // publish makes the loop's view visible to Status.
 func (n *Node) publish() {
-	c := n.core
-	role := "follower"
-	switch {
-	case c.role == raft.StateLeader:
-		role = "leader"
-	case c.role == raft.StateCandidate, c.role == raft.StatePreCandidate:
-		role = "candidate"
-	}
-	old := n.status.Swap(&Status{ID: n.cfg.ID, Role: role, Leader: c.lead, Term: c.term, Commit: c.commit})
-	if old == nil || old.Leader != c.lead || old.Role != role {
+	s := n.core.status()
+	old := n.status.Swap(&s)
+	if old == nil || old.Leader != s.Leader || old.Role != s.Role {
 		if old != nil {
-			n.logger.Info("raft role", "role", role, "leader", c.lead, "term", c.term)
+			n.logger.Info("raft role", "role", s.Role, "leader", s.Leader, "term", s.Term)
 		}
 		n.moved()
 	}
@@ -173,18 +165,15 @@ func (n *Node) catchUpBytes() int64 {
 // compact makes the state machine durable, so that the log before it is not
 // needed for a start any more, and asks for the mark.
 func (n *Node) compact() {
-	index, err := n.sm.Flush()
-	if err != nil {
-		n.fail(fmt.Errorf("flush the store: %w", err))
-		return
+	mark, err := n.checkpoint()
+	switch {
+	case err != nil:
+		n.fail(err)
+	case mark == nil:
+		n.compacting.Store(false)
+	default:
+		n.appendq.push(appendTask{mark: mark})
 	}
-	term, err := n.storage.Term(index)
-	if err != nil {
-		n.compacting.Store(false) // a received snapshot went past it
-		return
-	}
-	n.appendq.push(appendTask{mark: &raftpb.Snapshot{Metadata: &raftpb.SnapshotMetadata{
-		Index: new(index), Term: new(term), ConfState: n.applier.confStateAt(index)}}})
 }
 
 // deliver hands out the responses that the storage steps owed.

@@ -222,7 +222,7 @@ func (m *membership) set(member Member) {
 
 func wrongIncarnation(id uint64) string {
 	return fmt.Sprintf("the cluster knows member %d by another data directory: this one was wiped, copied or swapped, and may have forgotten what it acknowledged. "+
-		"Bring the right directory back, or remove the member (curl -X DELETE http://NODE/raft/%d on a live node), add it under a new id (curl -d PEER-URL http://NODE/raft/NEW-ID) and start it with --join and an empty directory", id, id)
+		"Bring the right directory back or, if it is lost, %s", id, remedy(id))
 }
 
 // ParsePeerURL checks and normalises a peer URL: http or https, a host, a

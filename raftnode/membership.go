@@ -22,6 +22,7 @@ const (
 	opRemove   = "remove"
 	opTransfer = "transfer"
 	opStatus   = "status"
+	opVouch    = "vouch" // answered by any member
 )
 
 type callRequest struct {
@@ -30,12 +31,15 @@ type callRequest struct {
 	ID      uint64 `json:"id,omitempty"`
 	PeerURL string `json:"peer_url,omitempty"`
 	Learner bool   `json:"learner,omitempty"`
+	// About is the incarnation of opVouch.
+	About Incarnation `json:"about"`
 }
 
 type callReply struct {
 	TimeNS   int64      `json:"time_ns"` // the leader's clock
 	Last     uint64     `json:"last"`    // the leader's last index
 	Progress []progress `json:"progress,omitempty"`
+	Vouched  bool       `json:"vouched,omitempty"`
 }
 
 // progress is what the leader knows of one member.
@@ -205,6 +209,10 @@ func (p *peers) serveCall(w http.ResponseWriter, r *http.Request) {
 
 // lead carries out an operation that only the leader can.
 func (n *Node) lead(ctx context.Context, q callRequest) (reply callReply, err error) {
+	if q.Op == opVouch {
+		reply.Vouched = n.applier.members.Load().vouches(q.ID, q.About, q.PeerURL)
+		return reply, nil
+	}
 	if s := n.Status(); s.Leader != n.cfg.ID {
 		return reply, errNoLeader
 	}
@@ -232,19 +240,21 @@ func (n *Node) leaderProgress(ctx context.Context) (callReply, error) {
 	// Filled on the loop, and read only once that is done with it: a node that
 	// stops meanwhile returns before.
 	reply := &callReply{TimeNS: n.cfg.Clock.Now().UnixNano()}
-	err := n.onLoop(ctx, func() {
-		n.core.rn.WithProgress(func(id uint64, _ raft.ProgressType, pr tracker.Progress) {
-			reply.Progress = append(reply.Progress, progress{ID: id, Match: pr.Match, Active: pr.RecentActive || id == n.cfg.ID})
-			if id == n.cfg.ID {
-				reply.Last = pr.Match
-			}
-		})
-		slices.SortFunc(reply.Progress, func(a, b progress) int { return cmp.Compare(a.ID, b.ID) })
-	})
-	if err != nil {
+	if err := n.onLoop(ctx, func() { n.core.progress(reply) }); err != nil {
 		return callReply{}, err
 	}
 	return *reply, nil
+}
+
+// progress adds what the leader knows of the members to reply.
+func (c *core) progress(reply *callReply) {
+	c.rn.WithProgress(func(id uint64, _ raft.ProgressType, pr tracker.Progress) {
+		reply.Progress = append(reply.Progress, progress{ID: id, Match: pr.Match, Active: pr.RecentActive || id == c.id})
+		if id == c.id {
+			reply.Last = pr.Match
+		}
+	})
+	slices.SortFunc(reply.Progress, func(a, b progress) int { return cmp.Compare(a.ID, b.ID) })
 }
 
 func (r *callReply) of(id uint64) progress {
@@ -263,27 +273,32 @@ func (r *callReply) caughtUp(id uint64) bool {
 }
 
 func (n *Node) promote(ctx context.Context, id uint64) error {
-	m := n.applier.members.Load()
-	member, ok := m.member(id)
-	if !ok {
-		return errorf(CodeMemberNotFound, "no member has the id %d", id)
-	}
-	if !m.isLearner(id) {
-		return errorf(CodeMemberExists, "member %d is a voter already", id)
-	}
-	if member.Incarnation.IsZero() {
-		// Whoever comes under this id could not be told from another.
-		return errorf(CodeLearnerBehind, "learner %d has not registered itself yet", id)
-	}
 	status, err := n.leaderProgress(ctx)
 	if err != nil {
 		return err
 	}
-	if !status.caughtUp(id) {
+	if err := n.applier.members.Load().promotable(id, &status); err != nil {
+		return err
+	}
+	return n.proposeChange(ctx, raftpb.ConfChangeAddNode, id, confContext{})
+}
+
+// promotable reports why a member cannot become a voter yet, or nil.
+func (m *membership) promotable(id uint64, status *callReply) *Error {
+	member, ok := m.member(id)
+	switch {
+	case !ok:
+		return errorf(CodeMemberNotFound, "no member has the id %d", id)
+	case !m.isLearner(id):
+		return errorf(CodeMemberExists, "member %d is a voter already", id)
+	case member.Incarnation.IsZero():
+		// Whoever comes under this id could not be told from another.
+		return errorf(CodeLearnerBehind, "learner %d has not registered itself yet", id)
+	case !status.caughtUp(id):
 		p := status.of(id)
 		return errorf(CodeLearnerBehind, "learner %d is not caught up: it has %d of %d entries", id, p.Match, status.Last)
 	}
-	return n.proposeChange(ctx, raftpb.ConfChangeAddNode, id, confContext{})
+	return nil
 }
 
 func (n *Node) remove(ctx context.Context, id uint64) error {
@@ -291,10 +306,8 @@ func (n *Node) remove(ctx context.Context, id uint64) error {
 	if _, ok := m.member(id); !ok {
 		return errorf(CodeMemberNotFound, "no member has the id %d", id)
 	}
-	if m.isVoter(id) {
-		if err := n.quorumWithout(ctx, m, id); err != nil {
-			return err
-		}
+	if err := n.awaitQuorumWithout(ctx, m, id); err != nil {
+		return err
 	}
 	if id == n.cfg.ID {
 		// A leader that removes itself would leave an election behind, and
@@ -307,10 +320,31 @@ func (n *Node) remove(ctx context.Context, id uint64) error {
 	return n.proposeChange(ctx, raftpb.ConfChangeRemoveNode, id, confContext{})
 }
 
-// quorumWithout returns nil if enough of the other voters answer. A leader
-// that was just elected has not heard of anybody yet, so one that finds too
-// few looks again for up to an election timeout.
-func (n *Node) quorumWithout(ctx context.Context, m *membership, id uint64) error {
+// quorumWithout reports why the cluster cannot do without a member, or nil: of
+// the other voters enough must answer.
+func (m *membership) quorumWithout(id uint64, status *callReply) *Error {
+	if !m.isVoter(id) {
+		return nil
+	}
+	voters, active := 0, 0
+	for _, v := range m.Voters {
+		if v != id {
+			voters++
+			if status.of(v).Active {
+				active++
+			}
+		}
+	}
+	if voters > 0 && active >= voters/2+1 {
+		return nil
+	}
+	return errorf(CodeQuorumAtRisk, "without member %d only %d of %d voters would answer: bring the others back first", id, active, voters)
+}
+
+// awaitQuorumWithout asks quorumWithout. A leader that was just elected has
+// not heard of anybody yet, so one that finds too few looks again for up to an
+// election timeout.
+func (n *Node) awaitQuorumWithout(ctx context.Context, m *membership, id uint64) error {
 	tick, stop := n.cfg.Clock.Tick(n.cfg.TickInterval)
 	defer stop()
 	for attempt := 0; ; attempt++ {
@@ -318,20 +352,12 @@ func (n *Node) quorumWithout(ctx context.Context, m *membership, id uint64) erro
 		if err != nil {
 			return err
 		}
-		voters, active := 0, 0
-		for _, v := range m.Voters {
-			if v != id {
-				voters++
-				if status.of(v).Active {
-					active++
-				}
-			}
-		}
+		risk := m.quorumWithout(id, &status)
 		switch {
-		case voters > 0 && active >= voters/2+1:
+		case risk == nil:
 			return nil
-		case voters == 0 || attempt == n.cfg.ElectionTicks:
-			return errorf(CodeQuorumAtRisk, "without member %d only %d of %d voters would answer: bring the others back first", id, active, voters)
+		case len(m.Voters) == 1 || attempt == n.cfg.ElectionTicks:
+			return risk
 		}
 		select {
 		case <-tick:

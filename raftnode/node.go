@@ -4,12 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"sync"
 	"sync/atomic"
 
 	"go.etcd.io/etcd/client/pkg/v3/fileutil"
-	"go.etcd.io/raft/v3"
 	"go.etcd.io/raft/v3/raftpb"
 )
 
@@ -20,14 +20,9 @@ type Node struct {
 	logger   *slog.Logger
 	lock     *fileutil.LockedFile
 
-	sm       StateMachine
-	storage  *raft.MemoryStorage
-	core     *core // owned by the loop
-	appender *appender
-	applier  *applier
-	waiters  *waiters
-	applied  atomic.Uint64
-	peers    *peers
+	replica
+	disk  *walDisk
+	peers *peers
 
 	messages  chan *raftpb.Message   // from members
 	local     chan []*raftpb.Message // from the storage steps
@@ -91,8 +86,7 @@ func Open(ctx context.Context, cfg Config) (_ *Node, err error) {
 		return nil, errors.Join(err, closeListener(&cfg))
 	}
 	n := &Node{
-		cfg: cfg, logger: cfg.Logger, waiters: newWaiters(),
-		storage:   raft.NewMemoryStorage(),
+		cfg: cfg, logger: cfg.Logger, replica: newReplica(cfg.ID),
 		messages:  make(chan *raftpb.Message, 1024),
 		local:     make(chan []*raftpb.Message, 64),
 		proposals: make(chan *proposal), readers: make(chan func(error), 1024), calls: make(chan func()),
@@ -124,9 +118,10 @@ func Open(ctx context.Context, cfg Config) (_ *Node, err error) {
 	if err := n.recoverState(rec); err != nil {
 		return nil, err
 	}
-	if err := n.startRaft(rec); err != nil {
+	if err := n.startRaft(&cfg, n.identity.Boots, rec); err != nil {
 		return nil, err
 	}
+	n.publish()
 	if err := n.peers.start(); err != nil {
 		return nil, err
 	}
@@ -149,12 +144,11 @@ func closeListener(c *Config) error {
 func (n *Node) openLog() (rec recovered, err error) {
 	id, dir, lg := n.identity, n.cfg.Dir, zapLogger(n.logger)
 	id.Boots++
-	var disk *walDisk
 	if id.Prepared {
 		if err := id.save(dir); err != nil {
 			return rec, err
 		}
-		disk, rec, err = openDisk(dir, id, lg)
+		n.disk, rec, err = openDisk(dir, id, lg)
 		if err != nil {
 			return rec, err
 		}
@@ -162,138 +156,42 @@ func (n *Node) openLog() (rec recovered, err error) {
 		if err := id.save(dir); err != nil {
 			return rec, err
 		}
-		if !id.Joined {
-			rec.snapshot = bootstrapSnapshot(id.Cluster)
+		if rec = joinedLog(); !id.Joined {
+			rec = bootstrapLog(id.Cluster)
 		}
-		rec.state = &raftpb.HardState{}
-		if rec.snapshot != nil {
-			rec.state = &raftpb.HardState{Term: new(uint64(1)), Commit: new(uint64(1))}
-		}
-		if disk, err = createDisk(dir, id, rec.snapshot, lg); err != nil {
+		if n.disk, err = createDisk(dir, id, rec.snapshot, lg); err != nil {
 			return rec, err
 		}
 		id.Prepared = true
 		if err := id.save(dir); err != nil {
-			return rec, errors.Join(err, disk.Close())
+			return rec, errors.Join(err, n.disk.Close())
 		}
 	}
-	n.appender = &appender{disk: disk, storage: n.storage, state: rec.state, install: n.install}
+	n.appender = &appender{disk: n.disk, storage: n.storage, state: rec.state, install: n.install}
 	return rec, nil
 }
 
-// bootstrapSnapshot is index 1, term 1 of every new cluster: start, restart
-// and join then share one path.
-func bootstrapSnapshot(peers []Peer) *raftpb.Snapshot {
-	m := bootstrapMembership(peers)
-	return &raftpb.Snapshot{Metadata: &raftpb.SnapshotMetadata{Index: new(uint64(1)), Term: new(uint64(1)), ConfState: m.confState()}}
-}
-
-// recoverState opens the state machine and brings it to the log's mark, and
-// the log's commit index to the state machine.
+// recoverState opens the state machine, brings it to the log's mark, and
+// checks that this node may go on with it.
 func (n *Node) recoverState(rec recovered) error {
-	var err error
-	if n.sm, err = n.cfg.StateMachine(); err != nil {
+	sm, err := n.cfg.StateMachine()
+	if err != nil {
 		return err
 	}
 	n.applier = &applier{
-		self: n.identity.Incarnation, sm: n.sm, waiters: n.waiters, applied: &n.applied,
+		self: n.identity.Incarnation, sm: sm, waiters: n.waiters, applied: n.applied,
 		confChange: n.onLoopConfChange, changed: n.membershipChanged,
 	}
-	applied, _ := n.sm.Applied()
-	mark := rec.snapshot.GetMetadata().GetIndex()
-	switch {
-	case applied < mark && mark == 1:
-		if _, err := n.sm.Apply(func(func(uint64, []byte) bool) {}, 1, bootstrapMembership(n.identity.Cluster).encode()); err != nil {
-			return fmt.Errorf("prepare the store: %w", err)
-		}
-	case applied < mark:
-		// A crash came between the mark in the log and the swap of the store.
-		if err := n.restore(mark); err != nil {
-			return fmt.Errorf("finish installing snapshot %d: %w", mark, err)
-		}
+	staged := func(index uint64, f func(io.Reader) error) error {
+		return withSnapshot(stagedPath(n.cfg.Dir, index), func(_ snapHeader, content io.Reader) error { return f(content) })
 	}
-	applied, meta := n.sm.Applied()
-	last := max(mark, lastIndex(rec.entries))
-	if applied > last {
-		return &IdentityError{fmt.Sprintf("the store in %s has applied entry %d, but its log ends at %d: the log has lost entries. Remove this member and add it again under a new id, with an empty directory", n.cfg.Dir, applied, last)}
+	if err := n.replica.recoverState(sm, staged, rec, n.identity.Cluster); err != nil {
+		return fmt.Errorf("data directory %s: %w", n.cfg.Dir, err)
 	}
-	members, err := decodeMembership(meta)
-	if err != nil {
-		return fmt.Errorf("open store: %w", err)
-	}
-	if members.isRemoved(n.cfg.ID) {
-		return ErrRemoved
-	}
-	if err := n.identity.checkList(&n.cfg, membershipAfter(members, applied, rec.entries)); err != nil {
+	if err := n.mayServe(); err != nil {
 		return err
 	}
-	if self, ok := members.member(n.cfg.ID); ok && !self.Incarnation.IsZero() && self.Incarnation != n.identity.Incarnation {
-		return &IdentityError{wrongIncarnation(n.cfg.ID)}
-	}
-	n.applied.Store(applied)
-	n.applier.members.Store(members)
-	n.applier.confs = []confAt{{applied, members.confState()}}
-	rec.state.Commit = new(max(rec.state.GetCommit(), applied))
-	return nil
-}
-
-func lastIndex(entries []*raftpb.Entry) uint64 {
-	if len(entries) == 0 {
-		return 0
-	}
-	return entries[len(entries)-1].GetIndex()
-}
-
-func (n *Node) startRaft(rec recovered) (err error) {
-	defer func() {
-		if r := recover(); r != nil { // the library panics on a log that cannot be
-			err = fmt.Errorf("start raft: %v", r)
-		}
-	}()
-	members := n.applier.members.Load()
-	mark := rec.snapshot.GetMetadata()
-	if rec.snapshot != nil {
-		// Raft begins with the configuration as of the applied index, not as
-		// of the mark: changes in between are not replayed.
-		at := &raftpb.Snapshot{Metadata: &raftpb.SnapshotMetadata{Index: mark.Index, Term: mark.Term, ConfState: members.confState()}}
-		if err := n.storage.ApplySnapshot(at); err != nil {
-			return fmt.Errorf("load the log: %w", err)
-		}
-	}
-	if err := n.storage.SetHardState(rec.state); err != nil {
-		return fmt.Errorf("load the log: %w", err)
-	}
-	n.appender.sizes.reset(mark.GetIndex())
-	if len(rec.entries) > 0 {
-		if err := n.appender.remember(rec.entries); err != nil {
-			return err
-		}
-	}
-	rn, err := raft.NewRawNode(&raft.Config{
-		ID: n.cfg.ID, ElectionTick: n.cfg.ElectionTicks, HeartbeatTick: 1,
-		Storage: n.storage, Applied: n.applied.Load(),
-		AsyncStorageWrites: true, PreVote: true, CheckQuorum: true, StepDownOnRemoval: true,
-		MaxSizePerMsg: 1 << 20, MaxCommittedSizePerReady: 16 << 20,
-		MaxInflightMsgs: 256, MaxInflightBytes: 64 << 20, MaxUncommittedEntriesSize: 64 << 20,
-		ReadOnlyOption: raft.ReadOnlySafe,
-		Logger:         raftLogger{n.logger},
-	})
-	if err != nil {
-		return fmt.Errorf("start raft: %w", err)
-	}
-	n.core = &core{
-		id: n.cfg.ID, self: n.identity.Incarnation, logger: n.logger, rn: rn, waiters: n.waiters, applied: &n.applied,
-		electionTicks: n.cfg.ElectionTicks, maxInFlight: n.cfg.MaxInFlight,
-		sequence: n.identity.Boots << 40, term: rec.state.GetTerm(), commit: rec.state.GetCommit(),
-	}
-	if len(members.Voters) == 1 && members.isVoter(n.cfg.ID) {
-		// Alone: nobody else can lead, so there is nothing to wait for.
-		if err := rn.Campaign(); err != nil {
-			return fmt.Errorf("start raft: %w", err)
-		}
-	}
-	n.publish()
-	return nil
+	return n.identity.checkList(&n.cfg, membershipAfter(n.applier.members.Load(), n.applied.Load(), rec.entries))
 }
 
 // membershipChanged is called with the member records after each change.

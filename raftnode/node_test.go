@@ -282,7 +282,7 @@ func TestForeignDirectoriesAreRefused(t *testing.T) {
 		}
 		<-n.Failed()
 		var refused *IdentityError
-		if !errors.As(n.Err(), &refused) || !strings.Contains(n.Err().Error(), "new id") {
+		if !errors.As(n.Err(), &refused) || !strings.Contains(n.Err().Error(), "raft-chat members replace 3") {
 			t.Errorf("got %v", n.Err())
 		}
 		if err := n.Close(context.Background()); err != nil {

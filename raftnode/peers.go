@@ -52,6 +52,7 @@ type peer struct {
 	cancel context.CancelFunc
 	kick   chan struct{} // one slot: try the hello again now
 	ready  bool          // it accepted our hello; guarded by peers.mu
+	guest  bool          // vouched for, and not in our records yet; guarded by peers.mu
 }
 
 func newPeers(n *Node) *peers {
@@ -69,7 +70,7 @@ func (p *peers) start() error {
 	p.transport = &rafthttp.Transport{
 		Logger: lg, DialTimeout: time.Second, DialRetryFrequency: rate.Every(100 * time.Millisecond),
 		ID: id, ClusterID: types.ID(n.identity.ClusterID), Raft: n,
-		Snapshotter: n.appender.disk.(*walDisk).snap,
+		Snapshotter: n.disk.snap,
 		ServerStats: stats.NewServerStats(n.cfg.Name, id.String()), LeaderStats: stats.NewLeaderStats(lg, id.String()),
 		ErrorC: p.errors,
 	}
@@ -143,7 +144,8 @@ func (p *peers) reconcile(m *membership) {
 		p.meet(x.ID, x.PeerURL)
 	}
 	for id, x := range p.known {
-		if !keep[id] {
+		x.guest = x.guest && !keep[id]
+		if !keep[id] && (!x.guest || m.isRemoved(id)) {
 			p.forget(x)
 		}
 	}
@@ -211,8 +213,9 @@ func (p *peers) greet(ctx context.Context, x *peer) {
 }
 
 // welcome notes that a member has said hello, and answers its greeting at
-// once. A joining member that knows nobody yet learns of the caller by it.
-func (p *peers) welcome(q *helloRequest) {
+// once. A joining member that knows nobody yet learns of the caller by it, and
+// any member of one that others have vouched for.
+func (p *peers) welcome(q *helloRequest, vouched bool) {
 	joining := len(p.n.applier.members.Load().Members) == 0
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -224,32 +227,31 @@ func (p *peers) welcome(q *helloRequest) {
 		case x.kick <- struct{}{}:
 		default:
 		}
-	case joining && !p.closed && len(p.known) < maxMetJoining:
+	case (joining || vouched) && !p.closed && len(p.known) < maxMetStrangers:
 		if url, err := ParsePeerURL(q.PeerURL); err == nil {
-			p.meet(q.From, url)
+			p.meet(q.From, url).guest = vouched
 		}
 	}
 }
 
-// maxMetJoining bounds how many members one that joins gets to know by their
-// hellos, before it has the cluster's records.
-const maxMetJoining = 64
+// maxMetStrangers bounds how many members a member gets to know by their hellos,
+// before it has the cluster's records of them.
+const maxMetStrangers = 64
 
 // meet begins to greet a member; mu is held.
-func (p *peers) meet(id uint64, url string) {
+func (p *peers) meet(id uint64, url string) *peer {
 	ctx, cancel := context.WithCancel(context.Background())
 	fresh := &peer{id: id, url: url, cancel: cancel, kick: make(chan struct{}, 1)}
 	p.known[id] = fresh
 	p.n.wg.Go(func() { p.greet(ctx, fresh) })
+	return fresh
 }
 
 // incarnationOf returns what is known of a member's directory: from the
 // replicated records, or else from its first hello to this process.
 func (p *peers) incarnationOf(id uint64) Incarnation {
-	if m := p.n.applier.members.Load(); m != nil {
-		if x, ok := m.member(id); ok && !x.Incarnation.IsZero() {
-			return x.Incarnation
-		}
+	if known := p.n.replica.incarnationOf(id); !known.IsZero() {
+		return known
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -49,7 +49,7 @@ func (c *recordCheck) check(rec *walpb.Record) error {
 	switch rec.GetType() {
 	case wal.MetadataType:
 		if !bytes.Equal(rec.GetData(), c.metadata) {
-			return &IdentityError{"the log belongs to another data directory: bring this member's own directory back"}
+			return &IdentityError{"the log belongs to another data directory: bring this member's own one back"}
 		}
 	case wal.EntryType:
 		return c.entry(rec.GetData())

@@ -54,13 +54,7 @@ func (n *Node) ReadIndex(ctx context.Context) error {
 
 // Status never blocks.
 func (n *Node) Status() Status {
-	s := *n.status.Load()
-	s.Applied = n.applied.Load()
-	s.Commit = max(s.Commit, s.Applied)
-	if n.applier.members.Load().isLearner(n.cfg.ID) {
-		s.Role = "learner"
-	}
-	return s
+	return n.statusNow(*n.status.Load())
 }
 
 // Name is this member's name.

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"hash/crc32"
 	"io"
+	"io/fs"
 	"os"
 
 	"go.etcd.io/etcd/client/pkg/v3/fileutil"
@@ -34,11 +35,14 @@ import (
 // scanLog returns where reading ends.
 func scanLog(dir string, id *identity) (end logEnd, err error) {
 	segs, err := segments(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return end, damaged(dir, -1, err)
+	}
 	if err != nil {
 		return end, err
 	}
 	if len(segs) == 0 {
-		return end, fmt.Errorf("the log in %s has no segment", dir)
+		return end, damaged(dir, -1, errors.New("it has no segment"))
 	}
 	check := &recordCheck{inc: id.Incarnation, metadata: id.walMetadata()}
 	if first := segs[0].first; first > 0 {
@@ -148,13 +152,6 @@ func readUsed(f io.ReaderAt, offset, size int64) ([]byte, error) {
 		err = nil
 	}
 	return b, err
-}
-
-// replaceMember is the remedy for a member that has lost part of its log.
-const replaceMember = "This member may have forgotten what it acknowledged and must not vote: remove it from the cluster and add it again under a new id, with an empty directory"
-
-func damaged(path string, offset int64, why error) error {
-	return fmt.Errorf("the log is damaged: %s at offset %d: %w. %s", path, offset, why, replaceMember)
 }
 
 // laterSave looks for a hard state record of ours and a record that continues

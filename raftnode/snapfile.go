@@ -11,6 +11,8 @@ import (
 	"hash/crc64"
 	"io"
 	"os"
+
+	"go.etcd.io/raft/v3/raftpb"
 )
 
 // A snapshot file is
@@ -36,6 +38,14 @@ type snapHeader struct {
 	Term         uint64          `json:"term"`
 	FeatureLevel uint32          `json:"feature_level"`
 	Membership   json.RawMessage `json:"membership"`
+}
+
+// announced returns an error unless h is of the snapshot that a message told of.
+func (h *snapHeader) announced(clusterID uint64, meta *raftpb.SnapshotMetadata) error {
+	if h.ClusterID != clusterID || h.Index != meta.GetIndex() || h.Term != meta.GetTerm() {
+		return fmt.Errorf("%w: it is not the snapshot that was announced", errSnapshotFile)
+	}
+	return nil
 }
 
 // featureLevel is what this build can write; it grows when replicas must
@@ -205,14 +215,18 @@ func (b *blockReader) next() error {
 }
 
 // verifySnapshot reads the whole file once.
-func verifySnapshot(path string) (snapHeader, error) {
-	var h snapHeader
-	err := withSnapshot(path, func(head snapHeader, content io.Reader) error {
+func verifySnapshot(path string) (h snapHeader, err error) {
+	err = withSnapshot(path, func(head snapHeader, content io.Reader) error {
 		h = head
-		_, err := io.Copy(io.Discard, content)
-		return err
+		return drain(content)
 	})
 	return h, err
+}
+
+// drain reads content to its end, where its checksums are judged.
+func drain(content io.Reader) error {
+	_, err := io.Copy(io.Discard, content)
+	return err
 }
 
 func withSnapshot(path string, f func(h snapHeader, content io.Reader) error) error {
@@ -221,6 +235,11 @@ func withSnapshot(path string, f func(h snapHeader, content io.Reader) error) er
 		return fmt.Errorf("open snapshot: %w", err)
 	}
 	defer file.Close()
+	return readSnapshotFile(file, f)
+}
+
+// readSnapshotFile calls f with the parts of a snapshot file.
+func readSnapshotFile(file io.Reader, f func(h snapHeader, content io.Reader) error) error {
 	r := bufio.NewReaderSize(file, snapBlock)
 	h, err := readSnapHeader(r)
 	if err != nil {

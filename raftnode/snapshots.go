@@ -85,18 +85,7 @@ func (n *Node) stageSnapshot(to uint64) (file *os.File, size int64, meta *raftpb
 			err = errors.Join(err, file.Close())
 		}
 	}()
-	err = n.sm.Snapshot(func(index uint64, record []byte, content io.WriterTo) error {
-		term, err := n.storage.Term(index)
-		if err != nil {
-			return fmt.Errorf("term of entry %d: %w", index, err)
-		}
-		members, err := decodeMembership(record)
-		if err != nil {
-			return err
-		}
-		meta = &raftpb.SnapshotMetadata{Index: new(index), Term: new(term), ConfState: members.confState()}
-		return writeSnapshot(&reserveWriter{w: file, n: n}, snapHeader{ClusterID: n.identity.ClusterID, Index: index, Term: term, FeatureLevel: featureLevel, Membership: record}, content)
-	})
+	meta, err = n.dump(&reserveWriter{w: file, n: n}, n.identity.ClusterID)
 	if err == nil {
 		size, err = file.Seek(0, io.SeekEnd)
 	}
@@ -113,8 +102,8 @@ func (n *Node) acceptSnapshot(m *raftpb.Message) error {
 	meta := m.GetSnapshot().GetMetadata()
 	path := stagedPath(n.cfg.Dir, meta.GetIndex())
 	h, err := verifySnapshot(path)
-	if err == nil && (h.ClusterID != n.identity.ClusterID || h.Index != meta.GetIndex() || h.Term != meta.GetTerm()) {
-		err = fmt.Errorf("%w: it is not the snapshot that was announced", errSnapshotFile)
+	if err == nil {
+		err = h.announced(n.identity.ClusterID, meta)
 	}
 	if err != nil {
 		return errors.Join(fmt.Errorf("received snapshot: %w", err), os.Remove(path))
@@ -136,33 +125,9 @@ func (n *Node) install(s *raftpb.Snapshot) error {
 
 // installNow swaps the store for a received snapshot, on the apply goroutine.
 func (n *Node) installNow(s *raftpb.Snapshot) error {
-	index := s.GetMetadata().GetIndex()
-	if index <= n.applied.Load() {
-		return nil
+	installed, err := n.installSnapshot(s)
+	if installed {
+		n.logger.Info("snapshot installed", "index", s.GetMetadata().GetIndex())
 	}
-	if err := n.restore(index); err != nil {
-		return err
-	}
-	_, record := n.sm.Applied()
-	members, err := decodeMembership(record)
-	if err != nil {
-		return err
-	}
-	n.applied.Store(index)
-	n.applier.setMembership(index, members)
-	n.logger.Info("snapshot installed", "index", index)
-	return nil
-}
-
-func (n *Node) restore(index uint64) error {
-	err := withSnapshot(stagedPath(n.cfg.Dir, index), func(_ snapHeader, content io.Reader) error {
-		return n.sm.Restore(content)
-	})
-	if err != nil {
-		return fmt.Errorf("restore snapshot %d: %w", index, err)
-	}
-	if applied, _ := n.sm.Applied(); applied != index {
-		return fmt.Errorf("restore snapshot %d: its content is of entry %d", index, applied)
-	}
-	return nil
+	return err
 }

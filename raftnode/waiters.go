@@ -1,6 +1,10 @@
 package raftnode
 
-import "sync"
+import (
+	"maps"
+	"slices"
+	"sync"
+)
 
 // waiters are the proposals of this node whose outcome is not known yet. The
 // loop adds, the apply step resolves, and whoever takes a waiter out calls
@@ -42,7 +46,8 @@ func (w *waiters) failAll(err error) {
 	all := w.pending
 	w.pending = map[uint64]func(any, error){}
 	w.mu.Unlock()
-	for _, done := range all {
-		done(nil, err)
+	// In order, so that equal runs are equal.
+	for _, sequence := range slices.Sorted(maps.Keys(all)) {
+		all[sequence](nil, err)
 	}
 }

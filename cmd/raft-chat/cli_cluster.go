@@ -40,9 +40,12 @@ func (p *program) newQueryCommand(use, short, long string, args cobra.Positional
 		if err != nil {
 			return fmt.Errorf("%s: %w", cmd.Name(), err)
 		}
-		if o.output == "json" {
+		switch {
+		case o.output == "json":
 			err = writeJSON(p.stdout, a.json)
-		} else {
+		case a.header == nil:
+			_, err = io.WriteString(p.stdout, a.text)
+		default:
 			err = writeTable(p.stdout, palette(colours(p.stdout, p.env)), a.header, a.rows)
 		}
 		if err != nil {
@@ -55,7 +58,9 @@ func (p *program) newQueryCommand(use, short, long string, args cobra.Positional
 
 // answer is what a query found, in both forms of output.
 type answer struct {
-	json   any
+	json any
+	// text is printed in place of a table, if there is no header.
+	text   string
 	header []string
 	rows   [][]string
 	// failure ends the command after the answer was printed.
@@ -116,20 +121,6 @@ func (p *program) newRoomsCommand() *cobra.Command {
 					strconv.FormatUint(r.FirstSeq, 10), strconv.FormatUint(r.LastSeq, 10), posted})
 			}
 			return a, nil
-		})
-}
-
-func (p *program) newMembersCommand() *cobra.Command {
-	return p.newQueryCommand("members", "List the members of the cluster",
-		"List the members of the cluster as the first node that answers sees them.", noArguments,
-		func(ctx context.Context, c *client.Client, _ []string) (answer, error) {
-			members, err := c.Members(ctx)
-			a := answer{json: members, header: []string{"ID", "NAME", "ROLE", "ACTIVE", "LAG", "PEER URL", "CLIENT URL", "GRPC"}}
-			for _, m := range members {
-				a.rows = append(a.rows, []string{strconv.FormatUint(m.ID, 10), m.Name, m.Role, yesNo(m.Active),
-					strconv.FormatUint(m.Lag, 10), m.PeerURL, m.ClientURL, m.GRPCAddr})
-			}
-			return a, err
 		})
 }
 

@@ -16,19 +16,20 @@ import (
 // What the commands that talk to a cluster answer besides exitOK, exitFailure
 // and exitUsage.
 const (
-	exitUnknown     = 3 // the message may or may not be stored
+	exitUnknown     = 3 // it may or may not have taken effect
 	exitUnavailable = 4 // no node could be reached, or none was able to answer
 )
 
 const exitCodesHelp = `Exit codes: 0 done; 1 refused or failed; 2 a mistake in the command line;
-3 it is not known whether the message was stored; 4 no node was reachable or
+3 it is not known whether it took effect; 4 no node was reachable or
 able to answer in time.`
 
 // exitCodeOf chooses the exit code for the failure of a command.
 func exitCodeOf(err error) int {
 	var unknown *client.OutcomeUnknownError
+	var unknownMember *client.MembershipUnknownError
 	switch {
-	case errors.As(err, &unknown):
+	case errors.As(err, &unknown), errors.As(err, &unknownMember):
 		return exitUnknown
 	case errors.Is(err, client.ErrUnavailable):
 		return exitUnavailable

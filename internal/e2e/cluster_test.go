@@ -138,19 +138,3 @@ func (c *cluster) post(n *node, m testcluster.Message) testcluster.Message {
 	})
 	return stored
 }
-
-// check compares what every node answers, once it can, with the ledger.
-func (c *cluster) check(ledger *testcluster.Ledger) {
-	c.t.Helper()
-	for _, n := range c.nodes {
-		var stored []testcluster.Message
-		testcluster.Eventually(c.t, fmt.Sprint("everything that node ", n.id, " stores"), func() (err error) {
-			stored, err = c.client.Everything(c.t.Context(), n.url)
-			return err
-		})
-		if err := ledger.Check(stored); err != nil {
-			c.t.Errorf("node %d: %v", n.id, err)
-		}
-	}
-	c.t.Logf("%d messages acknowledged", ledger.Len())
-}

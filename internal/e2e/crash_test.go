@@ -10,8 +10,7 @@ import (
 
 func TestKillingAllNodesLosesNothing(t *testing.T) {
 	c := startCluster(t, 3, quick...)
-	var ledger testcluster.Ledger
-	load := testcluster.StartLoad(t, c.client, &ledger, 8, c.urls())
+	load := testcluster.StartLoad(t, 8, c.urls())
 	for range 5 {
 		load.Await(150)
 		for _, n := range c.nodes {
@@ -23,14 +22,12 @@ func TestKillingAllNodesLosesNothing(t *testing.T) {
 		c.startAll()
 	}
 	load.Await(150)
-	load.Stop()
-	c.check(&ledger)
+	load.Check(c.urls())
 }
 
 func TestWritesGoOnWhenTheLeaderIsKilled(t *testing.T) {
 	c := startCluster(t, 3, quick...)
-	var ledger testcluster.Ledger
-	load := testcluster.StartLoad(t, c.client, &ledger, 8, c.urls())
+	load := testcluster.StartLoad(t, 8, c.urls())
 	for range 3 {
 		load.Await(100)
 		leader := c.leader()
@@ -39,14 +36,12 @@ func TestWritesGoOnWhenTheLeaderIsKilled(t *testing.T) {
 		c.start(leader.id)
 	}
 	load.Await(100)
-	load.Stop()
-	c.check(&ledger)
+	load.Check(c.urls())
 }
 
 func TestStoppingTheLeaderIsPlanned(t *testing.T) {
 	c := startCluster(t, 3, quick...)
-	var ledger testcluster.Ledger
-	load := testcluster.StartLoad(t, c.client, &ledger, 8, c.urls())
+	load := testcluster.StartLoad(t, 8, c.urls())
 	for range 3 {
 		load.Await(100)
 		leader := c.leader()
@@ -55,14 +50,12 @@ func TestStoppingTheLeaderIsPlanned(t *testing.T) {
 		c.start(leader.id)
 		c.awaitReady()
 	}
-	load.Stop()
-	c.check(&ledger)
+	load.Check(c.urls())
 }
 
 func TestOneNodeKeepsEverything(t *testing.T) {
 	c := startCluster(t, 1, quick...)
-	var ledger testcluster.Ledger
-	load := testcluster.StartLoad(t, c.client, &ledger, 4, c.urls())
+	load := testcluster.StartLoad(t, 4, c.urls())
 	for _, s := range []syscall.Signal{syscall.SIGKILL, syscall.SIGTERM, syscall.SIGKILL, syscall.SIGKILL} {
 		load.Await(150)
 		c.nodes[0].signal(s)
@@ -70,8 +63,7 @@ func TestOneNodeKeepsEverything(t *testing.T) {
 		c.start(1)
 	}
 	load.Await(150)
-	load.Stop()
-	c.check(&ledger)
+	load.Check(c.urls())
 }
 
 // Each message is looked for as soon as the restarted node answers at all.

@@ -72,14 +72,24 @@ func replacePorts(t *testing.T, commands string) (string, []int) {
 }
 
 func TestReadme(t *testing.T) {
-	readme, err := os.ReadFile(filepath.Join(moduleDir, "README.md"))
-	if err != nil {
-		t.Fatal(err)
+	found := map[string]string{}
+	for _, page := range []string{"README.md", "docs/operations.md"} {
+		text, err := os.ReadFile(filepath.Join(moduleDir, page))
+		if err != nil {
+			t.Fatal(err)
+		}
+		in, err := blocks(string(text))
+		if err != nil {
+			t.Fatalf("%s: %v", page, err)
+		}
+		for name, block := range in {
+			if found[name] != "" {
+				t.Errorf("%s has a second block %s", page, name)
+			}
+			found[name] = block
+		}
 	}
-	found, err := blocks(string(readme))
-	if err != nil {
-		t.Fatalf("README.md: %v", err)
-	}
+	tested := map[string]bool{}
 	// What the script says at last, after the block, and what must be in its output.
 	for _, tt := range []struct {
 		name, epilogue string
@@ -91,11 +101,15 @@ func TestReadme(t *testing.T) {
 		// The removed node ends by itself and well; the others take messages.
 		{"membership", "wait \"${running[2]}\"\ncurl -L http://127.0.0.1:42380/rooms/general -d '{\"Message\": \"after\", \"User\": \"username\"}'\n",
 			[]string{`"ID":3`, `"Message":"after"`}},
+		// The command that it prints is the one that the page prints.
+		{"replace", "", []string{"member 4 is added, at http://127.0.0.1:32379", "    raft-chat --id 4 --cluster 1=http://127.0.0.1:12379,2=http://127.0.0.1:22379,4=http://127.0.0.1:32379 " +
+			"--join --data-dir ./raft-chat-4 --port 32380\n", ": before\n"}},
 	} {
+		tested[tt.name] = true
 		t.Run(tt.name, func(t *testing.T) {
 			block, ok := found[tt.name]
 			if !ok {
-				t.Fatalf("README.md has no sh block marked <!-- test: %s -->", tt.name)
+				t.Fatalf("no page has a sh block marked <!-- test: %s -->", tt.name)
 			}
 			commands, ports := replacePorts(t, script(block)+tt.epilogue)
 			awaitPorts(t, ports)
@@ -112,8 +126,8 @@ func TestReadme(t *testing.T) {
 		})
 	}
 	for name := range found {
-		if name != "one-node" && name != "streams" && name != "three-nodes" && name != "membership" {
-			t.Errorf("README.md has a block %s that no test runs", name)
+		if !tested[name] {
+			t.Errorf("the block %s is run by no test", name)
 		}
 	}
 }

@@ -5,18 +5,17 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math"
 	"net"
 	"net/http"
 	"regexp"
-	"slices"
 	"strconv"
 	"strings"
 	"syscall"
 	"testing"
 
 	"github.com/coder/websocket"
-	"github.com/google/go-cmp/cmp"
-
+	"github.com/raft-chat/raft-chat/internal/oracle"
 	"github.com/raft-chat/raft-chat/internal/testcluster"
 )
 
@@ -56,88 +55,70 @@ func next(t *testing.T, conn *websocket.Conn) (testcluster.Message, error) {
 	return frame.Post, nil
 }
 
-// follow appends messages to received until enough says so or the socket
-// ends, and returns why it ended. Their IDs go on from those before.
-func follow(t *testing.T, conn *websocket.Conn, received *[]testcluster.Message, enough func(n int) bool) error {
+// socketReader follows all rooms over one socket after the other.
+type socketReader struct {
+	subscriber *oracle.Subscriber // judges what came
+	last       uint64             // ID
+}
+
+// follow reads messages until enough of them have come, counted from the first
+// socket on, or the socket ends, and returns why it ended.
+func (r *socketReader) follow(t *testing.T, conn *websocket.Conn, enough uint64) error {
 	t.Helper()
-	for !enough(len(*received)) {
+	for r.last < enough {
 		m, err := next(t, conn)
 		if err != nil {
 			return err
 		}
-		if m.ID != uint64(len(*received))+1 {
-			t.Fatalf("ID %d was received after %d messages", m.ID, len(*received))
-		}
-		*received = append(*received, m)
+		r.subscriber.Received(m.Oracle())
+		r.last = m.ID
 	}
 	return nil
 }
 
 func TestSocketResumesAfterARestart(t *testing.T) {
 	c := startCluster(t, 3, quick...)
-	var ledger testcluster.Ledger
-	load := testcluster.StartLoad(t, c.client, &ledger, 4, c.urls())
-	var received []testcluster.Message
-	never := func(int) bool { return false }
-	more := func(k int) func(int) bool {
-		goal := len(received) + k
-		return func(n int) bool { return n >= goal }
-	}
-	since := func() string { return fmt.Sprint("?since=", len(received)) }
+	load := testcluster.StartLoad(t, 4, c.urls())
+	reader := socketReader{subscriber: load.History.Subscriber("the socket")}
+	const never = math.MaxUint64
+	since := func() string { return fmt.Sprint("?since=", reader.last) }
 
 	// 1 is stopped, 2 is killed, then 3 is asked for what follows.
 	conn := dial(t, c.nodes[0].url, since(), nil)
-	if err := follow(t, conn, &received, more(100)); err != nil {
+	if err := reader.follow(t, conn, reader.last+100); err != nil {
 		t.Fatal(err)
 	}
 	c.nodes[0].signal(syscall.SIGTERM)
-	if err := follow(t, conn, &received, never); websocket.CloseStatus(err) != websocket.StatusGoingAway {
+	if err := reader.follow(t, conn, never); websocket.CloseStatus(err) != websocket.StatusGoingAway {
 		t.Errorf("the socket of a node that is stopped ends with %v, want 1001", err)
 	}
 	c.nodes[0].wait()
 	c.start(1)
 	conn = dial(t, c.nodes[0].url, since(), nil)
-	if err := follow(t, conn, &received, more(100)); err != nil {
+	if err := reader.follow(t, conn, reader.last+100); err != nil {
 		t.Fatal(err)
 	}
 	_ = conn.CloseNow()
 
 	conn = dial(t, c.nodes[1].url, since(), nil)
-	if err := follow(t, conn, &received, more(100)); err != nil {
+	if err := reader.follow(t, conn, reader.last+100); err != nil {
 		t.Fatal(err)
 	}
 	c.nodes[1].signal(syscall.SIGKILL)
-	if err := follow(t, conn, &received, never); err == nil {
+	if err := reader.follow(t, conn, never); err == nil {
 		t.Error("the socket of a killed node goes on")
 	}
 	conn = dial(t, c.nodes[2].url, since(), nil)
-	if err := follow(t, conn, &received, more(100)); err != nil {
+	if err := reader.follow(t, conn, reader.last+100); err != nil {
 		t.Fatal(err)
 	}
 	c.start(2)
 	load.Stop()
-	if err := follow(t, conn, &received, func(n int) bool { return n >= ledger.Len() }); err != nil {
+	// Every message was acknowledged, and IDs count them.
+	if err := reader.follow(t, conn, uint64(load.History.Counts().Acknowledged)); err != nil {
 		t.Fatal(err)
 	}
-	c.check(&ledger)
-	wantStored(t, c, received)
-}
-
-// wantStored compares messages received by a socket, in the order of their
-// IDs, with what the first node stores.
-func wantStored(t *testing.T, c *cluster, received []testcluster.Message) {
-	t.Helper()
-	stored, err := c.client.Everything(t.Context(), c.nodes[0].url)
-	if err != nil {
-		t.Fatal(err)
-	}
-	slices.SortFunc(stored, func(a, b testcluster.Message) int { return int(a.ID) - int(b.ID) })
-	for i := range stored {
-		stored[i].ClientMessageID = "" // frames of /ws do not carry it
-	}
-	if diff := cmp.Diff(stored, received); diff != "" {
-		t.Errorf("stored (-) and received (+):\n%s", testcluster.Tail(diff, 50))
-	}
+	load.Check(c.urls())
 }
 
 func TestGracefulStopClosesSocketsWithGoingAway(t *testing.T) {
@@ -178,32 +159,39 @@ func TestClientThatNeverReadsStopsNobody(t *testing.T) {
 
 	const messages = 300
 	body := strings.Repeat("x", 60<<10)
-	var ledger testcluster.Ledger
+	history := testcluster.NewHistory()
+	reader := socketReader{subscriber: history.Subscriber("the socket that is read")}
 	posted := make(chan error, 1)
 	go func() {
 		for i := range messages {
 			m := testcluster.Message{Room: "general", User: "ann", Message: body, ClientMessageID: fmt.Sprint(i)}
+			sent := history.Send(m.Oracle())
 			stored, _, err := c.client.Post(t.Context(), c.nodes[0].url, m)
-			if err == nil {
-				err = ledger.Acknowledged(m, stored)
-			}
 			if err != nil {
 				posted <- fmt.Errorf("message %d: %w", i, err)
 				return
 			}
+			sent.Acknowledged(stored.Oracle())
 		}
 		posted <- nil
 	}()
-	var received []testcluster.Message
-	err := follow(t, listening, &received, func(n int) bool { return n == messages })
+	err := reader.follow(t, listening, messages)
 	if err := <-posted; err != nil {
 		t.Error(err)
 	}
 	if err != nil {
 		t.Fatal(err)
 	}
-	c.check(&ledger)
-	wantStored(t, c, received)
+	replicas, err := c.client.Collect(t.Context(), c.urls())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, r := range replicas {
+		history.Replica(r)
+	}
+	for _, v := range history.Check() {
+		t.Error(v)
+	}
 	_, metrics, err := c.client.Do(t.Context(), http.MethodGet, c.nodes[0].url+"/metrics", "")
 	if err != nil {
 		t.Fatal(err)

@@ -23,9 +23,9 @@
 // dates. Everything that is in the cluster must have been told: a message that
 // was posted behind the back of the history breaks O3.
 //
-// A teller that does not learn a message's ID, PostedUS or ClientID leaves it
-// zero; the rest is judged nevertheless. What was told is not to be changed
-// afterwards.
+// Who does not learn a message's ID, PostedUS or ClientID leaves it zero; the
+// rest is judged nevertheless. Only replicas must have all of it. What was told
+// is not to be changed afterwards.
 //
 // A History reads no clock but the one it was given, keeps no goroutine beyond a
 // call, and says the same about the same calls, in the same order. All methods of all

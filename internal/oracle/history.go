@@ -162,6 +162,10 @@ func (h *History) tell(from source, who string, m Message) {
 // wasSent judges m by the post that it comes from, and notes its Seq there.
 func (h *History) wasSent(r *room, from source, who string, m Message) bool {
 	if m.ClientID == "" {
+		if from == storage {
+			h.found.add(o3, "%s has a message without its client id: %v", who, m)
+			return false
+		}
 		if _, said := r.said[statement{m.User, m.Body}]; !said {
 			h.found.add(o3, "%s tells of a message that was never sent: %v", who, m)
 			return false

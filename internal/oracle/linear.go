@@ -2,6 +2,7 @@ package oracle
 
 import (
 	"cmp"
+	"fmt"
 	"math"
 	"slices"
 	"strconv"
@@ -87,13 +88,13 @@ func (r *room) checkOrder(found *findings) {
 // piece began.
 func (r *room) checkPieces(found *findings, size int) {
 	rest := r.operations()
-	before, begun := uint64(0), int64(0) // state, and latest beginning, of the pieces so far
+	before, latest := uint64(0), operation{} // of the pieces so far: their state, and which began last
 	for len(rest) > 0 {
 		piece := rest[:min(len(rest), size)]
 		rest = rest[len(piece):]
 		for _, op := range piece {
-			if op.ended < begun {
-				found.add(o6, "%v: %s had ended (%d) before something that must have come earlier began (%d)", r, op, op.ended, begun)
+			if op.ended < latest.begun {
+				found.add(o6, "%v: %s must come before %s, which had ended when that began", r, latest, op)
 				return
 			}
 		}
@@ -102,14 +103,34 @@ func (r *room) checkPieces(found *findings, size int) {
 			found.add(o6, "%v: not finished after %d steps with the %d operations from Seq %d on", r, mostSteps, len(piece), before)
 			return
 		case illegal:
-			found.add(o6, "%v: no order explains the %d operations from Seq %d to %d", r, len(piece), piece[0].seq, piece[len(piece)-1].seq)
+			found.add(o6, "%v: no order explains the %d operations from Seq %d to %d%s", r, len(piece), piece[0].seq, piece[len(piece)-1].seq, suspects(before, piece))
 			return
 		}
 		for _, op := range piece {
-			begun = max(begun, op.begun)
+			if op.begun > latest.begun {
+				latest = op
+			}
 			before = max(before, op.seq)
 		}
 	}
+}
+
+// suspects names the first operations of a piece that contradict each other, for
+// people: they are in the order in which they must have happened.
+func suspects(state uint64, piece []operation) string {
+	latest := operation{}
+	for _, op := range piece {
+		switch {
+		case op.post && op.seq != state+1 || !op.post && op.seq != state:
+			return fmt.Sprintf("; %s cannot come when the newest is %d", op, state)
+		case op.ended < latest.begun:
+			return fmt.Sprintf("; %s must come before %s, which had ended when that began", latest, op)
+		case op.begun > latest.begun:
+			latest = op
+		}
+		state = op.seq
+	}
+	return ""
 }
 
 // verdict is the outcome of a search.

@@ -14,7 +14,8 @@ type Post struct {
 }
 
 // Send notes that somebody is about to post m for the first time, with Room,
-// User, Body and ClientID set. Retries of the same message use the same Post.
+// User, Body and ClientID set. Retries of the same message use the same Post. It
+// panics if ClientID is empty or was sent to the room before.
 func (h *History) Send(m Message) *Post {
 	h.mu.Lock()
 	defer h.mu.Unlock()

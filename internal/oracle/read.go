@@ -20,7 +20,7 @@ func (h *History) Read(room string) *Read {
 
 // Returned notes what was read: the newest Seq of the room, 0 if it is empty or
 // absent, and the newest messages, ascending by Seq. A Read that is never
-// Returned counts for nothing.
+// Returned counts for nothing; one that returns twice panics.
 func (r *Read) Returned(last uint64, page []Message) {
 	h := r.h
 	h.mu.Lock()

@@ -103,6 +103,7 @@ func changesOfGood() []change {
 				return append(slices.Clone(m), x)
 			})
 		}, "O3", "one tells of a message that was never sent"},
+		{"stored without the client id", everywhere(4, func(m *Message) { m.ClientID = "" }), "O3", "one has a message without its client id"},
 		{"refused and stored", func(s *story) {
 			s.inReplicas(func(m []Message) []Message {
 				x := sent("b", "full")
@@ -138,7 +139,10 @@ func changesOfGood() []change {
 
 		{"stale read", func(s *story) {
 			s.events[s.at("returned", "r4", 0)].first, s.events[s.at("returned", "r4", 0)].page = 2, page(a1, a2)
-		}, "O6", "no order explains"},
+		}, "O6", "a read that saw Seq 2 must come before the post of Seq 4, which had ended when that began"},
+		{"read beyond the end", func(s *story) {
+			s.add(event{what: "read", who: "r9", m: a1}, event{what: "returned", who: "r9", first: 9, page: nil})
+		}, "O6", "a read that saw Seq 9 cannot come when the newest is 4"},
 		{"read of what was not sent yet", func(s *story) {
 			e := &s.events[s.at("returned", "r1", 0)]
 			e.first, e.page = 2, page(a1, a2)

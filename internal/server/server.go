@@ -361,6 +361,8 @@ func registerMetrics(r *prometheus.Registry, s *Server) {
 	gauge("raft_has_leader", "1 if a leader is known.", status(func(s raftnode.Status) float64 { return oneIf(s.Leader != 0) }))
 	gauge("raft_is_leader", "1 if this node leads.", status(func(s raftnode.Status) float64 { return oneIf(s.Role == "leader") }))
 	gauge("members", "Members of the cluster.", func() float64 { return float64(s.Members()) })
+	r.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{Namespace: "raft_chat", Name: "poison_commands_total",
+		Help: "Commands rejected because they made apply panic; the log says more."}, func() float64 { return float64(s.store.Poisoned()) }))
 	gauge("storage_low", "1 if free disk space is below the reserve.", func() float64 { return oneIf(s.node.StorageLow()) })
 }
 

@@ -6,6 +6,8 @@ import (
 	"net/http"
 	"slices"
 	"testing"
+
+	"github.com/raft-chat/raft-chat/internal/oracle"
 )
 
 // post posts until the message is acknowledged.
@@ -23,36 +25,58 @@ func others(c *Cluster, but uint64) []uint64 {
 	return slices.DeleteFunc(c.Running(), func(id uint64) bool { return id == but })
 }
 
-// checkAll compares what every running node answers with the ledger.
-func checkAll(t *testing.T, c *Cluster, ledger *Ledger) {
-	t.Helper()
+// checkAll judges what the load did and what every running node stores.
+func checkAll(c *Cluster, load *Load) {
+	c.t.Helper()
+	load.Stop()
 	c.Agree()
+	var urls []string
 	for _, id := range c.Running() {
-		stored, err := c.Client().Everything(t.Context(), c.URL(id))
-		if err != nil {
-			t.Errorf("read from node %d: %v", id, err)
-		} else if err := ledger.Check(stored); err != nil {
-			t.Errorf("node %d: %v", id, err)
-		}
+		urls = append(urls, c.URL(id))
 	}
-	t.Logf("%d messages acknowledged", ledger.Len())
+	load.Check(urls)
 }
+
+// oracles gives messages as the oracle is told of them.
+func oracles(messages []Message) (told []oracle.Message) {
+	for _, m := range messages {
+		told = append(told, m.Oracle())
+	}
+	return told
+}
+
+// same compares times as times: one moment has many representations.
+func same(a, b Message) bool { return a.Oracle() == b.Oracle() }
 
 func TestOneNodeKeepsItsStateOverStopAndKill(t *testing.T) {
 	c := New(t, 1, nil)
-	var ledger Ledger
+	history := NewHistory()
 	for i, end := range []func(uint64){c.Stop, c.Kill, c.Kill, c.Stop} {
 		m := Message{Room: "general", User: "ann", Message: fmt.Sprint("message ", i), ClientMessageID: fmt.Sprint(i)}
+		sent := history.Send(m.Oracle())
 		stored, _ := post(t, c, 1, m)
-		if err := ledger.Acknowledged(m, stored); err != nil {
-			t.Fatal(err)
-		}
+		sent.Acknowledged(stored.Oracle())
 		end(1)
 		if _, err := c.Client().Page(t.Context(), c.URL(1), "general", ""); err == nil {
 			t.Fatal("a node that does not run answers")
 		}
 		c.Start(1)
-		checkAll(t, c, &ledger)
+		read := history.Read(m.Room)
+		Eventually(t, "a read", func() error {
+			page, err := c.Client().Page(t.Context(), c.URL(1), m.Room, "")
+			if err == nil {
+				read.Returned(uint64(len(page)), oracles(page))
+			}
+			return err
+		})
+	}
+	replicas, err := c.Client().Collect(t.Context(), c.URLs())
+	if err != nil {
+		t.Fatal(err)
+	}
+	history.Replica(replicas[0])
+	for _, v := range history.Check() {
+		t.Error(v)
 	}
 }
 
@@ -82,9 +106,8 @@ func TestRetryOnAnotherNodeAfterTheLeaderDiedIsTheSameMessage(t *testing.T) {
 
 func TestMessagesStayInPlaceOverFailovers(t *testing.T) {
 	c := New(t, 3, nil)
-	var ledger Ledger
 	c.Leader()
-	load := StartLoad(t, c.Client(), &ledger, 8, c.URLs())
+	load := StartLoad(t, 8, c.URLs())
 	load.Await(100)
 	for round := range 4 {
 		leader := c.Leader()
@@ -97,14 +120,12 @@ func TestMessagesStayInPlaceOverFailovers(t *testing.T) {
 		c.Start(leader)
 		load.Await(100)
 	}
-	load.Stop()
-	checkAll(t, c, &ledger)
+	checkAll(c, load)
 }
 
 func TestWholeClusterDies(t *testing.T) {
 	c := New(t, 3, nil)
-	var ledger Ledger
-	load := StartLoad(t, c.Client(), &ledger, 8, c.URLs())
+	load := StartLoad(t, 8, c.URLs())
 	for range 3 {
 		load.Await(100)
 		for _, id := range c.Running() {
@@ -115,8 +136,7 @@ func TestWholeClusterDies(t *testing.T) {
 		}
 	}
 	load.Await(100)
-	load.Stop()
-	checkAll(t, c, &ledger)
+	checkAll(c, load)
 }
 
 func TestLeaderInTheMinority(t *testing.T) {
@@ -180,20 +200,17 @@ func TestOneLinkCutDoesNotStopWrites(t *testing.T) {
 	leader := c.Leader()
 	far := others(c, leader)[0]
 	c.CutOneWay(leader, far)
-	var ledger Ledger
-	load := StartLoad(t, c.Client(), &ledger, 4, c.URLs())
+	load := StartLoad(t, 4, c.URLs())
 	load.Await(100)
 	c.Mend()
 	load.Await(100)
-	load.Stop()
-	checkAll(t, c, &ledger)
+	checkAll(c, load)
 }
 
 func TestMembersComeAndGo(t *testing.T) {
 	c := New(t, 3, nil)
 	c.Leader()
-	var ledger Ledger
-	load := StartLoad(t, c.Client(), &ledger, 4, c.URLs())
+	load := StartLoad(t, 4, c.URLs())
 	load.Await(100)
 
 	c.Add(1, 4)
@@ -227,7 +244,7 @@ func TestMembersComeAndGo(t *testing.T) {
 	if r := roles(left[0]); len(left) != 2 || len(r) != 2 {
 		t.Errorf("roles at the end: %v, running: %v", r, left)
 	}
-	checkAll(t, c, &ledger)
+	checkAll(c, load)
 }
 
 // A member can be removed while it hears nothing. It learns of it from those

@@ -2,9 +2,8 @@
 // internal/server.Server with a real log, a real store and real HTTP on
 // loopback ports that stay its own over restarts. It also has what a test on
 // such a cluster needs at its side, which tests on real processes use alike: a
-// REST Client, a Load of writers that retry until they are acknowledged, and
-// the Ledger, an outside record of every acknowledgement to judge the stored
-// messages by.
+// REST Client, and a Load: an internal/workload with the internal/oracle history
+// that it feeds, to judge what its clients saw and what the nodes store.
 //
 // Contract: what goes wrong in the harness ends the test with Fatalf, so
 // methods of Cluster are for the test's goroutine, except those that say
@@ -12,5 +11,5 @@
 // kept in memory and shown when the test has failed.
 //
 // Goroutines: the nodes' own, ended by Stop, Kill or the end of the test, and
-// the writers of a Load, ended by its Stop or the end of the test.
+// those of a Load's workload, ended at the latest with the test.
 package testcluster

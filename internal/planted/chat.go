@@ -1,0 +1,66 @@
+package planted
+
+func chatBugs() []Bug {
+	return []Bug{{
+		Name: "no-dedup", What: "a client message id is not looked up",
+		File: "chat/cmd_post.go",
+		Old:  "	case f.prior.seq == 0:",
+		New:  "	case true:",
+	}, {
+		Name: "dedup-not-in-snapshot", What: "client message ids are left out of snapshots",
+		File: "chat/snapshot.go",
+		Old:  "		key := it.Key()\n		if len(buf) >= contentChunk {",
+		New:  "		key := it.Key()\n		if key[0] == prefixDedup {\n			continue\n		}\n		if len(buf) >= contentChunk {",
+	}, {
+		Name: "applied-index-left-out", What: "a batch does not hold the applied index of its entries",
+		File: "chat/apply.go",
+		Old:  "	return results, a.batch.Set(countersKey(), a.now.append(nil), nil)",
+		New:  "	before := a.now\n	if before.id%5 == 4 {\n		return results, nil\n	}\n	return results, a.batch.Set(countersKey(), before.append(nil), nil)",
+	}, {
+		Name: "time-goes-back", What: "messages are dated by whoever proposes them",
+		File: "chat/apply.go",
+		Old:  "	a.postedUS = max(a.now.postedAtUS, a.entry.timeUS)",
+		New:  "	a.postedUS = a.entry.timeUS",
+	}, {
+		Name: "apply-depends-on-cache", What: "apply looks at what this node happens to have cached",
+		File: "chat/apply.go",
+		Old:  "	a.postedUS = max(a.now.postedAtUS, a.entry.timeUS)",
+		New:  "	a.postedUS = max(a.now.postedAtUS, a.entry.timeUS+int64(a.rooms.order.Len()))",
+	}, {
+		Name: "store-directory-unsynced", What: "the names of a swapped store are not synced",
+		File: "chat/snapshot.go",
+		Old:  "	return errors.Join(d.Sync(), d.Close())",
+		New:  "	return d.Close()",
+	}, {
+		Name: "cursor-off-by-one", What: "a stream's cursor stops one short",
+		File: "chat/stream.go",
+		Old:  "		st.moveTo(d.Messages[len(d.Messages)-1].ID)",
+		New:  "		st.moveTo(d.Messages[len(d.Messages)-1].ID - 1)",
+	}, {
+		Name: "wake-before-commit", What: "subscribers are woken before they can see why",
+		File: "chat/hub.go",
+		Old:  "	publish()\n	h.mu.Unlock()\n	h.signal()\n}\n\n// reset forgets",
+		New:  "	h.mu.Unlock()\n	h.signal()\n	publish()\n}\n\n// reset forgets",
+		Test: []string{"./chat"},
+	}, {
+		Name: "one-is-woken", What: "only one subscriber of a room is woken",
+		File: "chat/hub.go",
+		Old:  "		case s.wake <- struct{}{}:\n",
+		New:  "		case s.wake <- struct{}{}:\n			return\n",
+	}, {
+		Name: "gap-untold", What: "a stream passes over dropped messages in silence",
+		File: "chat/stream.go",
+		Old:  "		if gap.dropped > 0 {\n			gaps",
+		New:  "		if gap.dropped > 0 && gap.Room == \"\" {\n			gaps",
+	}, {
+		Name: "restore-wakes-nobody", What: "subscribers are not told that a snapshot has replaced the store",
+		File: "chat/snapshot.go",
+		Old:  "	s.hub.reset(func() { s.published.Store(p) })",
+		New:  "	s.published.Store(p)",
+	}, {
+		Name: "seq-per-node", What: "a room that is not cached is counted anew",
+		File: "chat/apply.go",
+		Old:  "	rm := &room{name: strings.Clone(name), roomRecord: rec, roomState: st}",
+		New:  "	st.messages = 0\n	rm := &room{name: strings.Clone(name), roomRecord: rec, roomState: st}",
+	}}
+}

@@ -1,0 +1,117 @@
+package planted
+
+// Bugs lists every bug.
+func Bugs() []Bug { return append(raftnodeBugs(), chatBugs()...) }
+
+func raftnodeBugs() []Bug {
+	return []Bug{{
+		Name: "acknowledge-unsaved", What: "entries are acknowledged from memory and saved with the next vote",
+		File: "raftnode/appender.go",
+		Old:  "		if err := a.disk.Save(state, entries); err != nil {",
+		New: `		if !dirty {
+			a.state = proto.CloneOf(state)
+			err := a.remember(entries)
+			entries = nil
+			return err
+		}
+		if err := a.disk.Save(state, entries); err != nil {`,
+	}, {
+		Name: "lost-vote", What: "a vote within a term is not saved",
+		File: "raftnode/appender.go",
+		Old:  "dirty = dirty || m.GetTerm() != state.GetTerm() || m.GetVote() != state.GetVote()",
+		New:  "dirty = dirty || m.GetTerm() != state.GetTerm() && m.GetVote() == 0",
+	}, {
+		Name: "lost-commit", What: "a commit index that comes alone is forgotten, so that a restarted node campaigns under an old configuration",
+		File: "raftnode/appender.go",
+		Old:  "			a.state = proto.CloneOf(state)\n			return nil",
+		New:  "			return nil",
+	}, {
+		Name: "another-nodes-entry", What: "a waiter is resolved by another node's entry of the same number",
+		File: "raftnode/applier.go",
+		Old:  "		if it.id.proposer == a.self {\n			a.waiters.resolve(it.id.sequence, results[i], nil)\n		}",
+		New:  "		a.waiters.resolve(it.id.sequence, results[i], nil)",
+	}, {
+		Name: "request-ids-reused", What: "request ids begin anew at each start",
+		File: "raftnode/replica.go",
+		Old:  "sequence: boots << 40, term:",
+		New:  "sequence: 0, term:",
+	}, {
+		Name: "stale-read", What: "a linearizable read does not wait until its index is applied",
+		File: "raftnode/core.go",
+		Old:  "for n < len(r.confirmed) && r.confirmed[n].index <= applied {",
+		New:  "for n < len(r.confirmed) && applied > 0 {",
+	}, {
+		Name: "lease-read", What: "a leader answers reads without asking anybody",
+		File: "raftnode/replica.go",
+		Old:  "ReadOnlyOption: raft.ReadOnlySafe,",
+		New:  "ReadOnlyOption: raft.ReadOnlyLeaseBased,",
+	}, {
+		Name: "unknown-as-refused", What: "what was proposed under a lost leader is answered as refused",
+		File: "raftnode/core.go",
+		Old:  "	c.waiters.failAll(errUnknown)\n	c.inFlight = c.inFlight[:0]",
+		New:  "	c.waiters.failAll(errNoLeader)\n	c.inFlight = c.inFlight[:0]",
+	}, {
+		Name: "no-high-water", What: "a node starts and votes with a log that has lost its end",
+		File: "raftnode/tide.go",
+		Old:  "	return t, t.last.holds(high)",
+		New:  "	return t, nil",
+	}, {
+		Name: "high-water-late", What: "the high-water record follows a vote in the background only",
+		File: "raftnode/highwater.go",
+		Old:  "	return w.term != old.term || w.vote != old.vote || w.shorter(old)",
+		New:  "	return w.shorter(old) && false",
+		Test: []string{"./raftnode", "-run", "HighWater|Tide|Vote"},
+	}, {
+		Name: "any-directory", What: "a wiped directory is admitted under its old id",
+		File: "raftnode/hello.go",
+		Old:  "	if !known.IsZero() && known != inc {",
+		New:  "	if !known.IsZero() && known != inc && inc.IsZero() {",
+	}, {
+		Name: "log-not-asked", What: "who a member is, is forgotten over a restart before the store was flushed",
+		File: "raftnode/replica.go",
+		Old:  "	return r.logged[id]",
+		New:  "	return Incarnation{}",
+	}, {
+		Name: "nobody-vouches", What: "a member that was away refuses a leader that was added meanwhile",
+		File: "raftnode/hello.go",
+		Old:  "	return ok && m.admits(id, inc, x.Incarnation, url) == nil",
+		New:  "	return ok && m.admits(id, inc, x.Incarnation, url) == nil && id == 0",
+	}, {
+		Name: "mark-without-flush", What: "the log is released for a store that was not flushed",
+		File: "raftnode/replica.go",
+		Old:  "	index, err := r.sm.Flush()",
+		New:  "	index, _ := r.sm.Applied()\n	var err error",
+	}, {
+		Name: "commit-not-raised", What: "the commit index stays behind a flushed store",
+		File: "raftnode/replica.go",
+		Old:  "	rec.state.Commit = new(max(rec.state.GetCommit(), applied))\n",
+		New:  "",
+	}, {
+		Name: "rejected-change-made", What: "raft carries out a configuration change that the records rejected",
+		File: "raftnode/applier.go",
+		Old:  "		if s.err != nil {\n			cc = nil\n		}\n",
+		New:  "",
+	}, {
+		Name: "stale-entries", What: "entries from before a received snapshot come back at a start",
+		File: "raftnode/disk.go",
+		Old:  "		if e.GetTerm() < term {\n			return entries[:i]\n		}",
+		New:  "		if e.GetTerm() < term && i < 0 {\n			return entries[:i]\n		}",
+		Test: []string{"./raftnode"},
+	}, {
+		Name: "snapshot-unread", What: "a received snapshot is taken before its content was verified",
+		File: "raftnode/snapfile.go",
+		Old:  "	_, err := io.Copy(io.Discard, content)\n	return err",
+		New:  "	_, _ = io.Copy(io.Discard, content)\n	return nil",
+	}, {
+		Name: "members-not-installed", What: "a snapshot is installed without its member records",
+		File: "raftnode/replica.go",
+		Old:  "	r.applier.setMembership(index, members)\n",
+		New:  "	_ = members\n",
+	}, {
+		Name: "snapshot-directory-unsynced", What: "the name of a snapshot file is not synced before the log mentions it",
+		File: "raftnode/disk.go",
+		Old:  "	if err := syncDir(filepath.Join(d.dir, snapDir)); err != nil {\n		return err\n	}\n",
+		New:  "",
+		Test: []string{"./raftnode"},
+	}}
+}

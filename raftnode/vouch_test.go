@@ -1,0 +1,147 @@
+package raftnode
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+	"testing"
+
+	"go.etcd.io/raft/v3/raftpb"
+)
+
+// A member that was away while another one was added, and was then made the
+// leader, can learn of it from nobody but that leader. Found by the simulator.
+func TestMemberThatWasAwayFollowsANewLeader(t *testing.T) {
+	c := newTestCluster(t, 3)
+	c.startAll()
+	leader := c.leader()
+	away := leader%3 + 1
+	stays := 6 - leader - away
+	c.mustPropose(leader, "before")
+	c.agree(1)
+	c.cutLinks(func(from, to uint64) bool { return from == away || to == away })
+
+	fresh := Peer{ID: 4, URL: "http://" + freeAddr(t)}
+	eventually(t, "the change", func() bool { return c.nodes[leader].AddMember(context.Background(), 4, fresh.URL, false) == nil })
+	old := c.peers
+	c.peers = append(slices.Clone(c.peers), fresh)
+	c.tune = func(cfg *Config) { cfg.Join = cfg.ID == 4 }
+	c.start(4)
+	eventually(t, "a voter", func() bool { return c.nodes[leader].applier.members.Load().isVoter(4) })
+	eventually(t, "the transfer", func() bool { return c.nodes[leader].TransferLeadership(context.Background(), 4) == nil })
+	c.mustPropose(stays, "by the new leader")
+	c.peers = old
+
+	c.cutLinks(func(_, _ uint64) bool { return false })
+	c.agree(2)
+	// As long as nobody else leads; the member's own elections must not help it.
+	if got := c.nodes[stays].Status().Leader; got != 4 {
+		t.Logf("member %d leads now", got)
+	}
+}
+
+// Who is vouched for is who the records name, from the directory they name.
+func TestVouching(t *testing.T) {
+	m := bootstrapMembership([]Peer{{1, "http://a:1"}, {2, "http://b:1"}})
+	inc := Incarnation{2}
+	m, refused := m.register(2, inc, Attributes{})
+	if refused != nil {
+		t.Fatal(refused)
+	}
+	gone := m.clone()
+	gone.Removed = []uint64{2}
+	for _, tt := range []struct {
+		name string
+		m    *membership
+		id   uint64
+		inc  Incarnation
+		url  string
+		want bool
+	}{
+		{"a member", m, 2, inc, "http://b:1", true},
+		{"a member that has not registered", m, 1, Incarnation{1}, "http://a:1", true},
+		{"another directory", m, 2, Incarnation{3}, "http://b:1", false},
+		{"another URL", m, 2, inc, "http://c:1", false},
+		{"a stranger", m, 3, inc, "http://b:1", false},
+		{"a removed member", gone, 2, inc, "http://b:1", false},
+		{"without records", &membership{}, 2, inc, "http://b:1", false},
+	} {
+		if got := tt.m.vouches(tt.id, tt.inc, tt.url); got != tt.want {
+			t.Errorf("%s: %v, want %v", tt.name, got, tt.want)
+		}
+	}
+}
+
+// A wiped directory may know none of the members of today, so that nobody it
+// asks can refuse it. Whoever greets it tells it.
+func TestWipedDirectoryLearnsFromAGreeting(t *testing.T) {
+	n := openLone(t)
+	hello := func(from uint64, expected Incarnation) {
+		q := helloRequest{Version: helloVersion, caller: n.peers.self(1), PeerURL: "http://127.0.0.1:1", Expected: expected}
+		q.From = from
+		postTo(n, helloPath, mustJSON(t, q))
+	}
+	hello(7, Incarnation{})
+	hello(7, n.identity.Incarnation)
+	if err := n.Err(); err != nil {
+		t.Fatalf("stopped by a stranger that expects nothing else: %v", err)
+	}
+	hello(7, Incarnation{9})
+	var identity *IdentityError
+	if err := n.Err(); !errors.As(err, &identity) {
+		t.Errorf("told that another directory is expected, the node ends with %v", err)
+	}
+}
+
+// What the log says of a member's directory counts before it is applied: a
+// restarted member would admit a wiped one otherwise. Found by the simulator.
+func TestIncarnationInTheLogCountsAtOnce(t *testing.T) {
+	c := newTestCluster(t, 3)
+	c.startAll()
+	c.mustPropose(1, "x")
+	eventually(t, "all members to be registered", func() bool {
+		for _, n := range c.nodes {
+			for _, m := range n.Members() {
+				if m.Incarnation.IsZero() {
+					return false
+				}
+			}
+		}
+		return true
+	})
+	want := c.nodes[3].identity.Incarnation
+	for id := range uint64(3) {
+		c.stop(id + 1)
+	}
+	// Alone, nothing is committed, and so nothing applied: the ledger was never flushed.
+	if _, err := os.Stat(c.memberDir(1) + "/ledger"); err == nil {
+		t.Fatal("the state machine was flushed")
+	}
+	c.start(1)
+	if m, _ := c.nodes[1].applier.members.Load().member(3); !m.Incarnation.IsZero() {
+		t.Fatal("the records have it already")
+	}
+	if got := c.nodes[1].peers.incarnationOf(3); got != want {
+		t.Errorf("member 3 is known by %v, want %v", got, want)
+	}
+}
+
+func TestStatedIncarnations(t *testing.T) {
+	entry := func(kind entryKind, inc Incarnation, payload string) *raftpb.Entry {
+		return &raftpb.Entry{Type: raftpb.EntryNormal.Enum(), Data: appendEntry(nil, kind, requestID{inc, 1}, []byte(payload))}
+	}
+	got := statedIncarnations([]*raftpb.Entry{
+		{Type: raftpb.EntryNormal.Enum()},
+		entry(kindApplication, Incarnation{1}, `{"id":1}`),
+		entry(kindAttributes, Incarnation{2}, `{"id":2}`),
+		entry(kindAttributes, Incarnation{3}, `{"id":3,"name":"n"}`),
+		entry(kindAttributes, Incarnation{4}, `{"id":3}`), // will be rejected when it is applied
+		entry(kindAttributes, Incarnation{5}, `{`),
+		{Type: raftpb.EntryConfChange.Enum(), Data: []byte{1}},
+	})
+	if want := fmt.Sprint(map[uint64]Incarnation{2: {2}, 3: {3}}); fmt.Sprint(got) != want {
+		t.Errorf("%v, want %s", got, want)
+	}
+}
