@@ -34,7 +34,7 @@ func (s *settings) serverConfig(from origins, layout *raftogramLayout) (server.C
 		MaxBodyBytes: int64(s.maxBodyBytes), MaxMessageBytes: int(min(s.maxMessageBytes, math.MaxInt)),
 		RequestTimeout: s.requestTimeout, PingInterval: s.pingInterval, PongTimeout: s.pongTimeout,
 		WriteTimeout: s.writeTimeout, ShutdownTimeout: s.shutdownTimeout,
-		MinFreeBytes: int64(s.minFreeBytes), Version: buildVersion(),
+		MinFreeBytes: int64(s.minFreeBytes), CatchUpBytes: int64(s.catchUpBytes), Version: buildVersion(),
 	}
 	if c.MinFreeBytes == 0 {
 		c.MinFreeBytes = -1 // there, 0 means the default
@@ -78,7 +78,7 @@ func (s *settings) refuseZeros(from origins) error {
 		{"max-body-bytes", s.maxBodyBytes == 0}, {"max-message-bytes", s.maxMessageBytes == 0},
 		{"request-timeout", s.requestTimeout == 0}, {"ping-interval", s.pingInterval == 0},
 		{"pong-timeout", s.pongTimeout == 0}, {"write-timeout", s.writeTimeout == 0},
-		{"shutdown-timeout", s.shutdownTimeout == 0},
+		{"shutdown-timeout", s.shutdownTimeout == 0}, {"catch-up-bytes", s.catchUpBytes == 0},
 	} {
 		if z.isZero {
 			return usageErrorf("%s: must be more than 0", from.of(z.setting))

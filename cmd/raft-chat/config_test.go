@@ -21,7 +21,7 @@ func withDefaults(edit func(c *server.Config)) server.Config {
 		ID: 1, Name: "1", Cluster: []server.Peer{{ID: 1, URL: "http://127.0.0.1:12379"}},
 		DataDir: "./raft-chat-1", Listen: "127.0.0.1:12380", ListenPeer: "127.0.0.1:12379",
 		TickInterval: 100 * time.Millisecond, ElectionTicks: 10,
-		MaxBodyBytes: 1 << 20, MaxMessageBytes: 64 << 10, MinFreeBytes: 512 << 20,
+		MaxBodyBytes: 1 << 20, MaxMessageBytes: 64 << 10, MinFreeBytes: 512 << 20, CatchUpBytes: 64 << 20,
 		RequestTimeout: 5 * time.Second, LeaderGrace: 10 * time.Second, KeepaliveInterval: 30 * time.Second, PingInterval: 20 * time.Second, PongTimeout: 10 * time.Second,
 		WriteTimeout: 10 * time.Second, ShutdownTimeout: 10 * time.Second,
 	}
@@ -98,12 +98,12 @@ func TestConfiguration(t *testing.T) {
 		}},
 		{name: "every other flag", args: "--host 0.0.0.0 --name ann --data-dir d --listen-peer 127.0.0.1:9 --listen-health 127.0.0.1:8" +
 			" --advertise-client http://chat.example --advertise-grpc chat.example:9 --insecure-peers --allowed-origins https://a.example,http://b.example:8080" +
-			" --max-message-bytes 1KiB --max-body-bytes 2mib --min-free-bytes 1GiB --request-timeout 1s --ping-interval 2s --pong-timeout 3s" +
+			" --max-message-bytes 1KiB --max-body-bytes 2mib --min-free-bytes 1GiB --catch-up-bytes 3MiB --request-timeout 1s --ping-interval 2s --pong-timeout 3s" +
 			" --write-timeout 4s --shutdown-timeout 5s --tick-interval 6ms --election-ticks 7 --log-level error", want: func(c *server.Config) {
 			c.Listen, c.Name, c.DataDir, c.ListenPeer, c.ListenHealth = "0.0.0.0:12380", "ann", "d", "127.0.0.1:9", "127.0.0.1:8"
 			c.AdvertiseClient, c.AdvertiseGRPC, c.InsecurePeers = "http://chat.example", "chat.example:9", true
 			c.AllowedOrigins = []string{"https://a.example", "http://b.example:8080"}
-			c.MaxMessageBytes, c.MaxBodyBytes, c.MinFreeBytes = 1<<10, 2<<20, 1<<30
+			c.MaxMessageBytes, c.MaxBodyBytes, c.MinFreeBytes, c.CatchUpBytes = 1<<10, 2<<20, 1<<30, 3<<20
 			c.RequestTimeout, c.PingInterval, c.PongTimeout = time.Second, 2*time.Second, 3*time.Second
 			c.WriteTimeout, c.ShutdownTimeout, c.TickInterval, c.ElectionTicks = 4*time.Second, 5*time.Second, 6*time.Millisecond, 7
 		}},
@@ -252,6 +252,7 @@ func TestConfigurationRefused(t *testing.T) {
 		{name: "zero size", args: "--max-message-bytes 0", want: "--max-message-bytes: must be more than 0"},
 		{name: "negative timeout", args: "--pong-timeout -1s", want: "--pong-timeout: -1s is not between"},
 		{name: "too few ticks", args: "--election-ticks 1", want: "--election-ticks: 1 is not between"},
+		{name: "too little log kept", args: "--catch-up-bytes 1023KiB", want: "--catch-up-bytes: 1047552 is less than 1 MiB"},
 		{name: "message larger than body", args: "--max-body-bytes 1KiB", want: "--max-message-bytes: 65536 is not between 1 and max-body-bytes (1024)"},
 		{name: "body too large", args: "--max-body-bytes 1GiB", want: "--max-body-bytes"},
 

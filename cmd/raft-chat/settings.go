@@ -36,6 +36,7 @@ type settings struct {
 	maxBodyBytes    sizeValue
 	maxMessageBytes sizeValue
 	minFreeBytes    sizeValue
+	catchUpBytes    sizeValue
 
 	requestTimeout  time.Duration
 	leaderGrace     time.Duration
@@ -56,7 +57,7 @@ func defaultSettings() *settings {
 		id:       1,
 		host:     "127.0.0.1", port: 12380,
 		tickInterval: 100 * time.Millisecond, electionTicks: 10,
-		maxBodyBytes: 1 << 20, maxMessageBytes: 64 << 10, minFreeBytes: 512 << 20,
+		maxBodyBytes: 1 << 20, maxMessageBytes: 64 << 10, minFreeBytes: 512 << 20, catchUpBytes: 64 << 20,
 		requestTimeout: 5 * time.Second,
 		leaderGrace:    10 * time.Second, keepalive: 30 * time.Second,
 		pingInterval: 20 * time.Second, pongTimeout: 10 * time.Second, writeTimeout: 10 * time.Second,
@@ -91,6 +92,7 @@ func (s *settings) register(fs *pflag.FlagSet) {
 	fs.Var(&s.maxMessageBytes, "max-message-bytes", "longest text of a message")
 	fs.Var(&s.maxBodyBytes, "max-body-bytes", "longest body of a request")
 	fs.Var(&s.minFreeBytes, "min-free-bytes", "free disk space below which messages are refused; 0 keeps no reserve")
+	fs.Var(&s.catchUpBytes, "catch-up-bytes", "how much of the log is kept for members that fall behind; one further behind gets a snapshot")
 	fs.DurationVar(&s.requestTimeout, "request-timeout", s.requestTimeout, "how long a request waits for the cluster")
 	fs.DurationVar(&s.leaderGrace, "leader-grace", s.leaderGrace, "how long streams stay open on a node that knows no leader")
 	fs.DurationVar(&s.keepalive, "keepalive-interval", s.keepalive, "time between two signs of life on an idle HTTP stream")

@@ -113,6 +113,9 @@ type Config struct {
 	// while reads and administration go on. Default: 512 MiB; a negative value
 	// keeps no reserve.
 	MinFreeBytes int64
+	// CatchUpBytes is how much of the log is kept for members that fall behind,
+	// 1 MiB or more; one further behind gets a snapshot. Default: 64 MiB.
+	CatchUpBytes int64
 
 	// Logger receives the node's log. Default: slog.DiscardHandler.
 	Logger *slog.Logger
@@ -187,6 +190,7 @@ func (c *Config) setDefaults() {
 	c.WriteTimeout = cmp.Or(c.WriteTimeout, 10*time.Second)
 	c.ShutdownTimeout = cmp.Or(c.ShutdownTimeout, 10*time.Second)
 	c.MinFreeBytes = cmp.Or(c.MinFreeBytes, 512<<20)
+	c.CatchUpBytes = cmp.Or(c.CatchUpBytes, 64<<20)
 	c.Version = cmp.Or(c.Version, "unknown")
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)
@@ -353,6 +357,9 @@ func (c *Config) checkLimits() error {
 	}
 	if c.MaxMessageBytes < 1 || int64(c.MaxMessageBytes) > c.MaxBodyBytes {
 		return &ConfigError{"max-message-bytes", fmt.Sprintf("%d is not between 1 and max-body-bytes (%d)", c.MaxMessageBytes, c.MaxBodyBytes)}
+	}
+	if c.CatchUpBytes < 1<<20 {
+		return &ConfigError{"catch-up-bytes", fmt.Sprintf("%d is less than 1 MiB", c.CatchUpBytes)}
 	}
 	return nil
 }

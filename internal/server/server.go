@@ -112,6 +112,7 @@ func (s *Server) openNode(ctx context.Context, peer net.Listener) error {
 		ID: c.ID, Cluster: list, Join: c.Join, Dir: c.DataDir, Listener: peer, Logger: c.Logger,
 		Attributes:   raftnode.Attributes{Name: c.Name, ClientURL: s.url, GRPCAddr: grpcAddr},
 		TickInterval: c.TickInterval, ElectionTicks: c.ElectionTicks, MinFreeBytes: c.MinFreeBytes,
+		CatchUpBytes: c.CatchUpBytes,
 		Reachable: c.Reachable,
 		StateMachine: func() (raftnode.StateMachine, error) {
 			var err error
