@@ -113,7 +113,7 @@ func (s *Server) openNode(ctx context.Context, peer net.Listener) error {
 		Attributes:   raftnode.Attributes{Name: c.Name, ClientURL: s.url, GRPCAddr: grpcAddr},
 		TickInterval: c.TickInterval, ElectionTicks: c.ElectionTicks, MinFreeBytes: c.MinFreeBytes,
 		CatchUpBytes: c.CatchUpBytes,
-		Reachable: c.Reachable,
+		Reachable:    c.Reachable,
 		StateMachine: func() (raftnode.StateMachine, error) {
 			var err error
 			s.store, err = chat.OpenStore(filepath.Join(c.DataDir, "store"), chat.StoreOptions{
