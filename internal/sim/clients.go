@@ -57,7 +57,6 @@ type attempt struct {
 	message *message // nil: a trim
 	trim    *trim
 	over    bool
-	after   func(d time.Duration, do func()) // lets the client hear of it
 	heard   func(m *chat.Message, err error)
 }
 

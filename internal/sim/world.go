@@ -173,17 +173,6 @@ func (w *world) voters() []uint64 {
 	return ids
 }
 
-// healthy reports whether enough voters run to make a majority.
-func (w *world) healthy() bool {
-	voters, up := w.voters(), 0
-	for _, id := range voters {
-		if m := w.machine(id); m.process != nil && !m.process.paused {
-			up++
-		}
-	}
-	return up > len(voters)/2
-}
-
 // spare reports whether one more voter may be lost for good.
 func (w *world) spare() bool {
 	voters := w.voters()
