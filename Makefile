@@ -7,7 +7,7 @@ COUNT ?= 6
 ENDPOINTS ?= http://127.0.0.1:12380,http://127.0.0.1:22380,http://127.0.0.1:32380
 
 .DEFAULT_GOAL := help
-.PHONY: help build test fuzz bench bench-send cluster generate clean
+.PHONY: help build test fuzz faults bench bench-send cluster generate clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -20,6 +20,9 @@ test: ## every check and every test, as CI runs them
 
 fuzz: ## fuzz every decoder for FUZZTIME each (30s)
 	@scripts/fuzz $(FUZZTIME)
+
+faults: ## real faults on real nodes; FLAGS="-scenario kill-.* -long" (Linux, root)
+	@scripts/faults $(FLAGS)
 
 bench: ## Go benchmarks matching BENCH, COUNT times, summed up by benchstat
 	@scripts/bench '$(BENCH)' $(COUNT)

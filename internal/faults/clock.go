@@ -1,0 +1,83 @@
+//go:build linux
+
+package faults
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/raft-chat/raft-chat/internal/workload"
+)
+
+// clockStep sets the wall clock of single nodes. One that is off against the
+// leader's takes no messages; and whatever a leader's clock does, no message
+// is dated before the one ahead of it, which the oracle sees to.
+func clockStep(r *run) {
+	var err error
+	r.binary, err = buildStepped(r.ctx, r.source, r.world.dir)
+	r.must(err, "build with a clock that can be set")
+	r.found(3)
+	for _, n := range r.nodes {
+		n.env = append(n.env, clockVariable+"="+clockFile(n))
+		r.start(n)
+	}
+	r.ready(r.nodes...)
+	r.startLoad()
+	r.progress(50)
+	for round := range r.times(2, 12) {
+		offset := r.between(3*time.Second, time.Hour)
+		if round%2 == 1 {
+			offset = -offset
+		}
+		id := fmt.Sprint("clock-", round)
+
+		follower := r.follower()
+		r.setClock(follower, offset)
+		r.refusesPosts(follower, "clock_skew", id)
+		r.progress(50) // at the others
+		r.setClock(follower, 0)
+		r.takesPosts(follower, id+"/again")
+
+		leader := r.leader()
+		r.setClock(leader, offset)
+		for _, n := range r.without(leader) {
+			r.refusesPosts(n, "clock_skew", fmt.Sprint(id, "/", n.id))
+		}
+		r.progress(50) // at the leader, with its own idea of the time
+		r.did("kill -9", "%v, the leader with the wrong time", leader)
+		leader.kill()
+		r.progress(50) // dated by a leader with the right time
+		r.start(leader)
+		r.refusesPosts(leader, "clock_skew", id+"/back")
+		r.setClock(leader, 0)
+		r.takesPosts(leader, id+"/right")
+	}
+}
+
+func clockFile(n *node) string { return filepath.Join(n.logs, fmt.Sprintf("clock%d", n.id)) }
+
+// setClock sets the clock of a node to offset against the true time.
+func (r *run) setClock(n *node, offset time.Duration) {
+	r.did("clock step", "%v to %v", n, offset)
+	// Renamed, so that no half of it is read.
+	temporary := clockFile(n) + ".new"
+	r.must(os.WriteFile(temporary, []byte(offset.String()), 0o600), "set clock")
+	r.must(os.Rename(temporary, clockFile(n)), "set clock")
+}
+
+// takesPosts waits until a node takes a post.
+func (r *run) takesPosts(n *node, id string) {
+	m := workload.Message{Room: "probes", User: "probe", Message: "is this taken again?", ClientMessageID: id}
+	post := r.load.history.Send(m.Oracle())
+	r.await(fmt.Sprint(n, " to take posts"), func() error {
+		stored, _, err := r.api.Post(r.ctx, n.url(), m)
+		if err != nil {
+			return errors.Join(r.alive(n), err)
+		}
+		post.Acknowledged(stored.Oracle())
+		return nil
+	})
+}
