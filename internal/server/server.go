@@ -106,6 +106,7 @@ func (s *Server) openNode(ctx context.Context, peer net.Listener) error {
 			grpcAddr = cmp.Or(grpcAddr, p.GRPCAddr, s.grpcAddr)
 		}
 	}
+	dir := filepath.Join(c.DataDir, "store")
 	// A store that fails while nobody writes must stop the node as well.
 	broken := make(chan error, 1)
 	node, err := raftnode.Open(ctx, raftnode.Config{
@@ -115,11 +116,14 @@ func (s *Server) openNode(ctx context.Context, peer net.Listener) error {
 		CatchUpBytes: c.CatchUpBytes,
 		Reachable:    c.Reachable,
 		StateMachine: func() (raftnode.StateMachine, error) {
-			var err error
-			s.store, err = chat.OpenStore(filepath.Join(c.DataDir, "store"), chat.StoreOptions{
+			store, err := chat.OpenStore(dir, chat.StoreOptions{
 				Logger: c.Logger, Fatal: func(err error) { broken <- err },
 			})
-			return s.store, err
+			if err != nil {
+				return nil, storeFault(err, dir, c.ID)
+			}
+			s.store = store
+			return store, nil
 		},
 	})
 	if err != nil {
@@ -129,11 +133,17 @@ func (s *Server) openNode(ctx context.Context, peer net.Listener) error {
 	s.watching.Go(func() {
 		select {
 		case err := <-broken:
-			node.Fail(fmt.Errorf("store: %w", err))
+			node.Fail(storeFault(err, dir, c.ID))
 		case <-node.Stopped():
 		}
 	})
 	return nil
+}
+
+// storeFault adds what to do to an error of the store, which may be the disk's
+// or may be damage.
+func storeFault(err error, dir string, id uint64) error {
+	return fmt.Errorf("%w. If %s is damaged, move the data directory away and replace the member: run `raft-chat members replace %d` against a node that is up (--endpoints) and start what it prints", err, dir, id)
 }
 
 // listen opens the sockets that the configuration names.
