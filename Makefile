@@ -4,10 +4,11 @@ TOOL := go tool -modfile=tools/go.mod
 FUZZTIME ?= 30s
 BENCH ?= .
 COUNT ?= 6
+SEEDS ?= 1000
 ENDPOINTS ?= http://127.0.0.1:12380,http://127.0.0.1:22380,http://127.0.0.1:32380
 
 .DEFAULT_GOAL := help
-.PHONY: help build test fuzz faults bench bench-send cluster generate clean
+.PHONY: help build test sim planted fuzz faults bench bench-send cluster generate clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -20,6 +21,12 @@ test: ## every check and every test, as CI runs them
 
 fuzz: ## fuzz every decoder for FUZZTIME each (30s)
 	@scripts/fuzz $(FUZZTIME)
+
+sim: ## simulate SEEDS clusters (1000) through disasters
+	go run ./internal/sim/cmd -seeds $(SEEDS)
+
+planted: ## plant every known kind of bug and see that something notices
+	go run ./internal/planted/cmd
 
 faults: ## real faults on real nodes; FLAGS="-scenario kill-.* -long" (Linux, root)
 	@scripts/faults $(FLAGS)

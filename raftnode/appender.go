@@ -37,7 +37,7 @@ func (a *appender) process(messages []*raftpb.Message) error {
 		// configuration but the last to be committed, or two disjoint sets of
 		// voters can each elect a leader.
 		if !dirty && len(entries) == 0 {
-			a.state = proto.CloneOf(state)
+			a.state = state
 			return nil
 		}
 		if err := a.disk.Save(state, entries); err != nil {

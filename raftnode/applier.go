@@ -136,6 +136,25 @@ func statedIncarnations(entries []*raftpb.Entry) map[uint64]Incarnation {
 	return stated
 }
 
+// lastSequence returns the highest request id that a directory has used in
+// entries, 0 if none.
+func lastSequence(entries []*raftpb.Entry, self Incarnation) (last uint64) {
+	for _, e := range entries {
+		data := e.GetData()
+		if e.GetType() == raftpb.EntryConfChange {
+			cc := &raftpb.ConfChange{}
+			if proto.Unmarshal(data, cc) != nil {
+				continue
+			}
+			data = cc.GetContext()
+		}
+		if _, id, _, err := decodeEntry(data); err == nil && id.proposer == self {
+			last = max(last, id.sequence)
+		}
+	}
+	return last
+}
+
 func (a *applier) conf(data []byte) (*special, error) {
 	cc, id, ctx, err := decodeConfChange(data)
 	if err != nil {

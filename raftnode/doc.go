@@ -31,6 +31,11 @@
 //     and watches the free disk space and the clock.
 //   - one goroutine greets each member until it has accepted this node.
 //
+// Replica is the same without goroutines, clock, files and transport, for a
+// driver on one goroutine: the simulator. What both run is in replica.go,
+// core.go, appender.go, applier.go and tide.go; a rule belongs there, or the
+// simulator does not see it.
+//
 // Whatever is shared between them is either immutable once published (the
 // member records, Status) or sits behind a mutex with the fields it guards
 // (waiters, peers). Close stops and waits for all of them.

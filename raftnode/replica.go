@@ -28,6 +28,8 @@ type replica struct {
 	// in the log at the start, applied or not. Until the records have caught up
 	// they alone tell a member from one with a wiped directory.
 	logged map[uint64]Incarnation
+	// sequence is the last request id of this directory in the log.
+	sequence uint64
 }
 
 func newReplica(id uint64) replica {
@@ -80,6 +82,7 @@ func (r *replica) recoverState(sm StateMachine, staged func(uint64, func(io.Read
 	r.applier.confs = []confAt{{applied, members.confState()}}
 	rec.state.Commit = new(max(rec.state.GetCommit(), applied))
 	r.logged = statedIncarnations(rec.entries)
+	r.sequence = lastSequence(rec.entries, r.applier.self)
 	return nil
 }
 
@@ -155,7 +158,9 @@ func (r *replica) startRaft(c *Config, boots uint64, rec recovered) (err error) 
 	r.core = &core{
 		id: r.id, self: r.applier.self, logger: c.Logger, rn: rn, waiters: r.waiters, applied: r.applied,
 		electionTicks: c.ElectionTicks, maxInFlight: c.MaxInFlight,
-		sequence: boots << 40, term: rec.state.GetTerm(), commit: rec.state.GetCommit(),
+		// The boots alone would do, but an older copy of their file repeats them,
+		// and what is in the log can still come to an answer.
+		sequence: max(boots<<40, r.sequence), term: rec.state.GetTerm(), commit: rec.state.GetCommit(),
 	}
 	if len(members.Voters) == 1 && members.isVoter(r.id) {
 		// Alone: nobody else can lead, so there is nothing to wait for.

@@ -33,7 +33,6 @@ type ReplicaConfig struct {
 	ClusterID   uint64
 	Incarnation Incarnation
 	Boots       uint64 // grows with each start of one incarnation
-	PeerURL     string // this member's own
 	Bootstrap   []Peer // the list that the cluster began with
 
 	Disk         Disk
@@ -253,9 +252,6 @@ func (r *Replica) TransferLeadership(to uint64, done func(error)) {
 	}
 	r.core.transferTo(to, done)
 }
-
-// Stop answers everyone who waits, as Node does when it is closed.
-func (r *Replica) Stop() { r.core.stop() }
 
 // Register states this directory's incarnation and its attributes through the
 // log; it reports false if the records have them already or nothing can be

@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"go.etcd.io/raft/v3/raftpb"
+	"google.golang.org/protobuf/proto"
 )
 
 // A member that was away while another one was added, and was then made the
@@ -125,6 +126,40 @@ func TestIncarnationInTheLogCountsAtOnce(t *testing.T) {
 	}
 	if got := c.nodes[1].peers.incarnationOf(3); got != want {
 		t.Errorf("member 3 is known by %v, want %v", got, want)
+	}
+}
+
+// The boots are in a file of their own, which somebody may bring back from an
+// older copy of the directory.
+func TestRequestIDsGoOnAfterThoseInTheLog(t *testing.T) {
+	self, other := Incarnation{1}, Incarnation{2}
+	data := func(inc Incarnation, sequence uint64) []byte {
+		return appendEntry(nil, kindApplication, requestID{inc, sequence}, []byte("x"))
+	}
+	change, err := proto.Marshal(&raftpb.ConfChange{Type: raftpb.ConfChangeAddNode.Enum(), NodeId: new(uint64(2)), Context: data(self, 7<<40+9)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	rec := bootstrapLog([]Peer{{1, "http://a:1"}, {2, "http://b:1"}})
+	for i, e := range []*raftpb.Entry{
+		{Data: data(self, 7<<40+8)}, {Data: data(other, 9<<40)}, {Type: raftpb.EntryConfChange.Enum(), Data: change}, {Data: data(self, 3)}, {},
+	} {
+		e.Term, e.Index = new(uint64(1)), new(uint64(i+2))
+		rec.entries = append(rec.entries, e)
+	}
+	for boots, want := range map[uint64]uint64{3: 7<<40 + 9, 7: 7<<40 + 9, 8: 8 << 40} {
+		sm, err := openLedger(t.TempDir())
+		if err != nil {
+			t.Fatal(err)
+		}
+		r, err := OpenReplica(ReplicaConfig{ID: 1, Incarnation: self, Boots: boots, Bootstrap: []Peer{{1, "http://a:1"}, {2, "http://b:1"}},
+			Disk: &recordingDisk{}, StateMachine: sm, ElectionTicks: 10, MaxInFlight: 1, CatchUpBytes: 1 << 20}, shown(rec))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := r.core.sequence; got != want {
+			t.Errorf("with %d boots the request ids go on after %d, want %d", boots, got, want)
+		}
 	}
 }
 

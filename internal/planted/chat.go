@@ -57,6 +57,7 @@ func chatBugs() []Bug {
 		File: "chat/snapshot.go",
 		Old:  "	s.hub.reset(func() { s.published.Store(p) })",
 		New:  "	s.published.Store(p)",
+		Test: []string{"./chat"},
 	}, {
 		Name: "seq-per-node", What: "a room that is not cached is counted anew",
 		File: "chat/apply.go",

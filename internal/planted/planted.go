@@ -62,7 +62,12 @@ func Try(ctx context.Context, root string, b Bug, seeds int) (o Outcome, err err
 
 // plant writes the changed file and the overlay that names it.
 func plant(root, dir string, b Bug) (overlay string, err error) {
-	path := filepath.Join(root, filepath.FromSlash(b.File))
+	// A relative path would be taken from the directory of the build, and an
+	// overlay of a file that nobody asks for is passed over in silence.
+	path, err := filepath.Abs(filepath.Join(root, filepath.FromSlash(b.File)))
+	if err != nil {
+		return "", err
+	}
 	code, err := os.ReadFile(path)
 	if err != nil {
 		return "", err

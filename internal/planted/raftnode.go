@@ -23,7 +23,7 @@ func raftnodeBugs() []Bug {
 	}, {
 		Name: "lost-commit", What: "a commit index that comes alone is forgotten, so that a restarted node campaigns under an old configuration",
 		File: "raftnode/appender.go",
-		Old:  "			a.state = proto.CloneOf(state)\n			return nil",
+		Old:  "			a.state = state\n			return nil",
 		New:  "			return nil",
 	}, {
 		Name: "another-nodes-entry", What: "a waiter is resolved by another node's entry of the same number",
@@ -33,7 +33,7 @@ func raftnodeBugs() []Bug {
 	}, {
 		Name: "request-ids-reused", What: "request ids begin anew at each start",
 		File: "raftnode/replica.go",
-		Old:  "sequence: boots << 40, term:",
+		Old:  "sequence: max(boots<<40, r.sequence), term:",
 		New:  "sequence: 0, term:",
 	}, {
 		Name: "stale-read", What: "a linearizable read does not wait until its index is applied",
@@ -66,11 +66,18 @@ func raftnodeBugs() []Bug {
 		File: "raftnode/hello.go",
 		Old:  "	if !known.IsZero() && known != inc {",
 		New:  "	if !known.IsZero() && known != inc && inc.IsZero() {",
+		Test: []string{"./raftnode"},
+	}, {
+		Name: "directories-forgotten", What: "nobody knows which directory a member has registered",
+		File: "raftnode/replica.go",
+		Old:  "		if x, ok := m.member(id); ok && !x.Incarnation.IsZero() {",
+		New:  "		if x, ok := m.member(id); ok && x.ID != id {",
 	}, {
 		Name: "log-not-asked", What: "who a member is, is forgotten over a restart before the store was flushed",
 		File: "raftnode/replica.go",
 		Old:  "	return r.logged[id]",
 		New:  "	return Incarnation{}",
+		Test: []string{"./raftnode", "-run", "Incarnation"},
 	}, {
 		Name: "nobody-vouches", What: "a member that was away refuses a leader that was added meanwhile",
 		File: "raftnode/hello.go",
@@ -91,6 +98,7 @@ func raftnodeBugs() []Bug {
 		File: "raftnode/applier.go",
 		Old:  "		if s.err != nil {\n			cc = nil\n		}\n",
 		New:  "",
+		Test: []string{"./raftnode"},
 	}, {
 		Name: "stale-entries", What: "entries from before a received snapshot come back at a start",
 		File: "raftnode/disk.go",
@@ -110,7 +118,7 @@ func raftnodeBugs() []Bug {
 	}, {
 		Name: "snapshot-directory-unsynced", What: "the name of a snapshot file is not synced before the log mentions it",
 		File: "raftnode/disk.go",
-		Old:  "	if err := syncDir(filepath.Join(d.dir, snapDir)); err != nil {\n		return err\n	}\n",
+		Old:  "	if err := d.syncDir(filepath.Join(d.dir, snapDir)); err != nil {\n		return err\n	}\n",
 		New:  "",
 		Test: []string{"./raftnode"},
 	}}

@@ -187,7 +187,7 @@ func (m *machine) open() (p *process, err error) {
 	}
 	p.service = chat.NewService(nil, p.store, chat.ServiceOptions{})
 	p.replica, err = raftnode.OpenReplica(raftnode.ReplicaConfig{
-		ID: m.id, ClusterID: clusterID, Incarnation: m.incarnation, Boots: m.boots, PeerURL: m.url, Bootstrap: w.peers,
+		ID: m.id, ClusterID: clusterID, Incarnation: m.incarnation, Boots: m.boots, Bootstrap: w.peers,
 		Disk: m.disk, StateMachine: p.store, Staged: m.disk.openStaged,
 		ElectionTicks: electionTicks, MaxInFlight: 4, CatchUpBytes: w.plan.CatchUpBytes,
 	}, rec)
