@@ -83,6 +83,7 @@ func raftnodeBugs() []Bug {
 		File: "raftnode/hello.go",
 		Old:  "	return ok && m.admits(id, inc, x.Incarnation, url) == nil",
 		New:  "	return ok && m.admits(id, inc, x.Incarnation, url) == nil && id == 0",
+		Test: []string{"./raftnode", "-run", "Away|Vouch"},
 	}, {
 		Name: "mark-without-flush", What: "the log is released for a store that was not flushed",
 		File: "raftnode/replica.go",
