@@ -75,21 +75,30 @@ func (d *disk) powerOn(ctx context.Context) error {
 // ballast is the file that fills a disk.
 const ballast = "ballast"
 
+// fillAttempts is how often fill looks again: a node that writes meanwhile takes
+// some of the space that was free a moment ago.
+const fillAttempts = 20
+
 // fill takes all space but keep bytes.
-func (d *disk) fill(ctx context.Context, keep int64) error {
-	free, err := d.free()
-	if err != nil {
-		return err
-	}
+func (d *disk) fill(ctx context.Context, keep int64) (err error) {
 	path := filepath.Join(d.path, ballast)
-	size := int64(0)
-	if info, err := os.Stat(path); err == nil {
-		size = info.Size()
+	for range fillAttempts {
+		free, ferr := d.free()
+		if ferr != nil {
+			return ferr
+		}
+		if free <= keep {
+			return nil
+		}
+		taken := int64(0) // also by an attempt that failed halfway
+		var s syscall.Stat_t
+		if syscall.Stat(path, &s) == nil {
+			taken = s.Blocks * 512
+		}
+		if _, err = command(ctx, "fallocate", "-l", fmt.Sprint(taken+free-keep), path); err == nil || ctx.Err() != nil {
+			return err
+		}
 	}
-	if free <= keep {
-		return nil
-	}
-	_, err = command(ctx, "fallocate", "-l", fmt.Sprint(size+free-keep), path)
 	return err
 }
 
