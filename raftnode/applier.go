@@ -106,6 +106,18 @@ func (a *applier) classify(e *raftpb.Entry) (item, *special, error) {
 	return item{}, nil, fmt.Errorf("apply entry %d: type %v is not supported", e.GetIndex(), e.GetType())
 }
 
+// judged makes a panic of a decision about the member records a rejection. The
+// decision depends on the entry and the records alone: it would panic on every
+// replica and again at each start.
+func judged(decide func() (*membership, *Error)) (next *membership, err *Error) {
+	defer func() {
+		if r := recover(); r != nil {
+			next, err = nil, errorf(CodeCommandFailed, "the change made this program panic and was rejected: %v", r)
+		}
+	}()
+	return decide()
+}
+
 // attributeEntry is the payload of kindAttributes.
 type attributeEntry struct {
 	ID uint64 `json:"id"`
@@ -117,7 +129,7 @@ func (a *applier) attributes(id requestID, payload []byte) *special {
 	if err := json.Unmarshal(payload, &x); err != nil {
 		return &special{id: id, err: errorf(CodeMemberID, "attributes: %v", err)}
 	}
-	next, err := a.members.Load().register(x.ID, id.proposer, x.Attributes)
+	next, err := judged(func() (*membership, *Error) { return a.members.Load().register(x.ID, id.proposer, x.Attributes) })
 	return &special{id: id, next: next, err: err}
 }
 
@@ -160,7 +172,7 @@ func (a *applier) conf(data []byte) (*special, error) {
 	if err != nil {
 		return nil, err
 	}
-	next, rejected := a.members.Load().change(cc.GetType(), cc.GetNodeId(), ctx)
+	next, rejected := judged(func() (*membership, *Error) { return a.members.Load().change(cc.GetType(), cc.GetNodeId(), ctx) })
 	return &special{id: id, next: next, err: rejected, conf: cc}, nil
 }
 
@@ -184,7 +196,7 @@ func membershipAfter(m *membership, applied uint64, entries []*raftpb.Entry) *me
 			continue
 		}
 		if cc, _, ctx, err := decodeConfChange(e.GetData()); err == nil {
-			if next, rejected := m.change(cc.GetType(), cc.GetNodeId(), ctx); rejected == nil {
+			if next, rejected := judged(func() (*membership, *Error) { return m.change(cc.GetType(), cc.GetNodeId(), ctx) }); rejected == nil {
 				m = next
 			}
 		}

@@ -2,6 +2,7 @@ package raftnode
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"iter"
 	"slices"
@@ -82,6 +83,42 @@ func TestRaftKnowsOfAChangeBeforeItCountsAsApplied(t *testing.T) {
 		"raft: nothing, applied 3", "apply up to 4", "answer 2: member 2 is in the cluster already, at http://b:1, applied 4",
 		"apply 5 up to 5",
 	}
+	if !slices.Equal(events, want) {
+		t.Errorf("got\n%q\nwant\n%q", events, want)
+	}
+}
+
+// A decision about the records that panics would do so on every replica and at
+// each start: it is a rejection, which its proposer hears of, and the entries
+// around it are applied.
+func TestDecisionThatPanicsIsRejected(t *testing.T) {
+	var events []string
+	var applied atomic.Uint64
+	applied.Store(1)
+	a := &applier{self: Incarnation{9}, sm: notingMachine{events: &events}, waiters: newWaiters(), applied: &applied}
+	a.members.Store(nil) // every decision fails on it
+	a.confChange = func(cc *raftpb.ConfChange) error {
+		events = append(events, fmt.Sprint("raft: ", cc))
+		return nil
+	}
+	for sequence := range uint64(2) {
+		a.waiters.add(sequence+101, func(_ any, err error) {
+			var e *Error
+			events = append(events, fmt.Sprint("answer: ", errors.As(err, &e) && e.Code == CodeCommandFailed))
+		})
+	}
+	attributes := &raftpb.Entry{Term: new(uint64(2)), Index: new(uint64(4)), Type: raftpb.EntryNormal.Enum(),
+		Data: appendEntry(nil, kindAttributes, requestID{Incarnation{9}, 102}, []byte(`{"id":1}`))}
+	m := &raftpb.Message{Entries: []*raftpb.Entry{
+		testEntry(2, 2, 0),
+		confEntry(t, 3, 101, raftpb.ConfChangeAddLearnerNode, 2, confContext{PeerURL: "http://b:1"}),
+		attributes,
+		testEntry(2, 5, 0),
+	}}
+	if err := a.process([]*raftpb.Message{m}); err != nil {
+		t.Fatal(err)
+	}
+	want := []string{"raft: <nil>", "apply 2 up to 3", "answer: true", "apply up to 4", "answer: true", "apply 5 up to 5"}
 	if !slices.Equal(events, want) {
 		t.Errorf("got\n%q\nwant\n%q", events, want)
 	}

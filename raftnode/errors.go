@@ -21,6 +21,7 @@ const (
 	CodeMemberNotFound = "member_not_found"       // no member has the id
 	CodeLearnerBehind  = "learner_not_ready"      // the learner is not caught up
 	CodeQuorumAtRisk   = "quorum_at_risk"         // the change would leave too few members that answer
+	CodeCommandFailed  = "command_failed"         // the change made its decision panic, on every node alike: it was rejected
 	CodeTransferFailed = "leader_transfer_failed" // the leadership did not move within an election timeout
 )
 
