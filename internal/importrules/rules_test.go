@@ -53,6 +53,10 @@ func TestViolation(t *testing.T) {
 		{"cmd/raft-chat", "internal/server", false, ""},
 		{"cmd/raft-chat", "httpapi", false, ""},
 		{"ircapi", "chat", false, "ircapi has no rule yet"},
+		{"raftnode", "internal/budget", false, ""},
+		{"chat", "internal/budget", false, ""},
+		{"internal/budget", "chat", false, "a leaf imports nothing"},
+		{"internal/webguard", "internal/budget", false, "a leaf imports nothing"},
 	} {
 		got := Violation(Import{From: module + "/" + tt.from, To: module + "/" + tt.to, Test: tt.test})
 		if tt.want == "" && got != "" || !strings.Contains(got, tt.want) {
