@@ -11,6 +11,7 @@ const draftLimit = 64 * 1024; // bytes of a message that the server takes by def
 const pageSize = 50;
 const searchPageSize = 500; // for a link to an old message
 const searchPages = 20;
+const farBack = searchPageSize * searchPages; // messages: too many to fetch for a link to an old one
 const retryDelays = [1000, 2000, 4000, 8000, 15000]; // ms; the last one repeats
 const lobby = 'general';
 
@@ -55,7 +56,8 @@ function place() {
   const match = /^\/rooms\/([^/]+)(?:\/(\d+))?$/.exec(location.pathname);
   if (match === null) return { room: null, seq: 0 };
   try {
-    return { room: decodeURIComponent(match[1]), seq: Number(match[2] ?? 0) };
+    // The server knows rooms by their NFC names; a link may be written otherwise.
+    return { room: decodeURIComponent(match[1]).normalize('NFC'), seq: Number(match[2] ?? 0) };
   } catch {
     return { room: null, seq: 0 };
   }
@@ -70,6 +72,7 @@ function go(room) {
 }
 
 function open(room, seq) {
+  find('composer-note').textContent = '';
   change(update.openRoom(state, room));
   if (seq > 0) {
     showMessage(room, seq);
@@ -91,9 +94,9 @@ async function load(room, kind, ask) {
   change(update.setLoading(state, room, kind));
   try {
     const page = await client.messages(room, ask);
-    for (const message of page.messages) client.seen(message.ID);
     const messages = page.messages.map(update.fromWire);
-    change(update.addHistory(state, room, messages, ask.after === undefined ? page.earlier : undefined));
+    const next = update.addHistory(state, room, messages, ask.after === undefined ? page.earlier : undefined);
+    change(kind === 'gap' ? update.closeGap(next, room, ask.after, messages) : next);
     return true;
   } catch (problem) {
     change(update.setRoomError(state, room, problem.message));
@@ -122,19 +125,38 @@ async function fillGap(room) {
   }
 }
 
-// catchUp fetches what was posted before a connection that starts at the present.
+// catchUp fetches what was posted before a connection, which starts at the present.
 async function catchUp() {
-  loadRooms();
+  await loadRooms();
   for (const room of state.rooms.values()) {
     const last = room.messages.at(-1);
     if (!room.loaded || room.loading !== '') continue;
-    if (last === undefined) await loadNewest(room.name);
+    if (last !== undefined && room.lastSeq - last.seq > update.keptMessages) change(update.forgetHistory(state, room.name));
+    if (last === undefined || !state.rooms.get(room.name).loaded) await loadNewest(room.name);
     else if (await load(room.name, 'newer', { after: last.seq, limit: searchPageSize })) await fillGap(room.name);
   }
 }
 
+// showMessage brings a message to the screen, or says why it does not.
 async function showMessage(room, seq) {
+  const note = (text) => { if (state.current === room) find('composer-note').textContent = text; };
   if (!state.rooms.get(room).loaded) await loadNewest(room);
+  let wanted;
+  try {
+    wanted = await client.message(room, seq);
+  } catch (problem) {
+    note(`Message ${seq} cannot be shown. ${problem.message}`);
+    return;
+  }
+  if (wanted === null) {
+    note(`There is no message ${seq} in this room.`);
+    return;
+  }
+  if (state.rooms.get(room).lastSeq - seq > farBack) {
+    const { user, text, postedAt } = update.fromWire(wanted);
+    note(`Message ${seq} is too far back to scroll to. ${user} wrote on ${new Date(postedAt).toLocaleString()}: ${text.slice(0, 300)}`);
+    return;
+  }
   for (let page = 0; page < searchPages; page++) {
     if ((state.rooms.get(room).messages[0]?.seq ?? 0) <= seq) break;
     if (!await loadEarlier(room, searchPageSize)) break;
@@ -160,24 +182,32 @@ function onMove(atEnd, atTop) {
 
 // Sending
 
-async function send(room, text) {
+const outbox = new Map(); // by room: ends when all that was written there is stored or refused
+
+// send shows a message as pending at once and sends it when those before it have their answer: they are stored in the
+// order in which they were written.
+function send(room, text) {
   const pending = { clientID: newID(), text, at: Date.now() };
   const { user } = state;
   change(update.addPending(state, room, pending));
   keeper.toEnd();
+  outbox.set(room, (outbox.get(room) ?? Promise.resolve()).then(() => deliver(room, user, pending)));
+}
+
+async function deliver(room, user, { clientID, text }) {
   for (let attempt = 0; ; attempt++) {
     try {
-      const stored = await client.post(room, { user, text, clientID: pending.clientID });
-      change(update.dropPending(update.addLive(state, [update.fromWire(stored)], true), room, pending.clientID));
+      const stored = await client.post(room, { user, text, clientID });
+      change(update.dropPending(update.addLive(state, [update.fromWire(stored)], true), room, clientID));
       fillGap(room);
       return;
     } catch (problem) {
       if (!(problem instanceof Problem) || !problem.temporary) {
-        change(update.setPending(state, room, pending.clientID, 'refused', `Not sent. ${problem.message}`));
+        change(update.setPending(state, room, clientID, 'refused', `Not sent. ${problem.message}`));
         return;
       }
       // What became of the message is not known, or nothing did: the same id makes a repetition harmless in both cases.
-      change(update.setPending(state, room, pending.clientID, 'retrying', 'Not confirmed yet, trying again …'));
+      change(update.setPending(state, room, clientID, 'retrying', 'Not confirmed yet, trying again …'));
       const delay = Math.max(problem.retryAfter, retryDelays[Math.min(attempt, retryDelays.length - 1)]);
       await new Promise((resolve) => { setTimeout(resolve, delay); });
     }
@@ -287,7 +317,7 @@ client.addEventListener('message', ({ detail }) => {
 });
 client.addEventListener('connection', ({ detail }) => {
   change(update.setConnection(state, detail));
-  if (detail.phase === 'live' && !detail.resumed) catchUp();
+  if (detail.phase === 'live') catchUp();
 });
 // The seconds until the next try.
 setInterval(() => {
@@ -332,7 +362,6 @@ document.addEventListener('visibilitychange', () => {
 });
 
 client.connect();
-loadRooms();
 const start = place();
 open(start.room ?? lobby, start.seq);
 if (start.room === null) history.replaceState(null, '', roomPath(lobby));

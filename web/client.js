@@ -1,9 +1,8 @@
-// The transport: REST calls and the socket with every room's messages. It keeps the cursor, reconnects by itself and
-// resumes after the last message it has seen, so that its user sees each message once and in order.
+// The transport: REST calls and the socket with every room's messages. It reconnects by itself.
 //
-// Events: 'connection' with detail {phase, retryAt, resumed} and 'message' with detail the server's message object.
-// phase is connecting, live or waiting; a live connection that is not resumed starts at the present, so what was posted
-// before it has to be fetched.
+// Events: 'connection' with detail {phase, retryAt} and 'message' with detail the server's message object. phase is
+// connecting, live or waiting. Every connection starts at the present, so what was posted before it has to be fetched:
+// of the rooms that somebody looks at, and not of all rooms there are.
 
 const firstDelay = 500;
 const longestDelay = 30_000;
@@ -44,7 +43,6 @@ export function delayOf(attempt, random = Math.random()) {
 
 export class Client extends EventTarget {
   #socket = null;
-  #since = null; // id of the newest message seen
   #attempt = 0;
   #retry = 0; // timer of the next try
   #heard = 0; // when the socket last said something
@@ -64,19 +62,12 @@ export class Client extends EventTarget {
     return this.#node;
   }
 
-  /** seen moves the cursor to a message that came another way than the socket. It counts only before the first frame. */
-  seen(id) {
-    if (this.#since === null) this.#since = id;
-  }
-
   /** connect opens the socket. It is called once; from then on the client reconnects. */
   connect() {
     clearTimeout(this.#retry);
     this.#retry = 0;
     const url = new URL('/ws', location.href);
     url.protocol = url.protocol === 'https:' ? 'wss:' : 'ws:';
-    const resumed = this.#since !== null;
-    if (resumed) url.searchParams.set('since', String(this.#since));
     this.#tell('connecting');
     const socket = new WebSocket(url);
     this.#socket = socket;
@@ -84,13 +75,12 @@ export class Client extends EventTarget {
     socket.addEventListener('open', () => {
       opened = Date.now();
       this.#heard = opened;
-      this.#tell('live', 0, resumed);
+      this.#tell('live');
     });
     socket.addEventListener('message', (event) => {
       if (socket !== this.#socket) return;
       this.#heard = Date.now();
       const { Post: post } = JSON.parse(event.data);
-      this.#since = post.ID;
       this.dispatchEvent(new CustomEvent('message', { detail: post }));
     });
     socket.addEventListener('close', () => {
@@ -108,8 +98,8 @@ export class Client extends EventTarget {
     if (this.#retry !== 0) this.connect();
   }
 
-  #tell(phase, retryAt = 0, resumed = false) {
-    this.dispatchEvent(new CustomEvent('connection', { detail: { phase, retryAt, resumed } }));
+  #tell(phase, retryAt = 0) {
+    this.dispatchEvent(new CustomEvent('connection', { detail: { phase, retryAt } }));
   }
 
   // A browser does not notice that the other end of a quiet socket has vanished, and gives pages no ping.
@@ -135,6 +125,17 @@ export class Client extends EventTarget {
       path = links.next ?? null;
     }
     return all;
+  }
+
+  /** message returns one message of a room, or null where there is none. */
+  async message(room, seq) {
+    try {
+      const { body } = await this.#call(`/rooms/${encodeURIComponent(room)}/${seq}`);
+      return body;
+    } catch (problem) {
+      if (problem.status === 404 || problem.status === 400) return null;
+      throw problem;
+    }
   }
 
   /** messages returns a page of a room: {messages, earlier, later}. */

@@ -28,6 +28,7 @@ function newRoom(name) {
     error: '',
     earlier: false, // there are messages before messages[0]
     messages: [],
+    gone: new Set(), // seqs behind which messages are missing for good: they were dropped
     pending: [], // own messages without an answer yet, oldest first
   };
 }
@@ -68,14 +69,24 @@ export function setRoomsError(state, roomsError) {
   return { ...state, roomsError };
 }
 
-/** setRooms takes the list of rooms; rooms that messages have made known meanwhile stay. */
+/**
+ * setRooms takes the list of rooms; rooms that messages have made known meanwhile stay. What a known room has got more of
+ * came while the page was not connected, and is unread.
+ */
 export function setRooms(state, infos) {
   const rooms = new Map(state.rooms);
   for (const info of infos) {
     const room = rooms.get(info.Name) ?? newRoom(info.Name);
-    rooms.set(info.Name, { ...room, lastSeq: Math.max(room.lastSeq, info.LastSeq ?? 0) });
+    const lastSeq = Math.max(room.lastSeq, info.LastSeq ?? 0);
+    const missed = room.lastSeq > 0 && info.Name !== state.current ? lastSeq - room.lastSeq : 0;
+    rooms.set(info.Name, { ...room, lastSeq, unread: room.unread + missed });
   }
   return { ...state, rooms, roomsError: '' };
+}
+
+/** forgetHistory unloads a room that has moved on too far to be caught up with message by message. */
+export function forgetHistory(state, name) {
+  return changeRoom(state, name, () => ({ loaded: false, earlier: false, messages: [], gone: new Set() }));
 }
 
 /** openRoom shows a room, also one that does not exist yet, at its end. */
@@ -151,13 +162,19 @@ function unique(sorted) {
   return sorted.filter((m, i) => i === 0 || m.seq !== sorted[i - 1].seq);
 }
 
+/** closeGap notes that the page asked for behind after does not begin there: what is missing was dropped. */
+export function closeGap(state, name, after, page) {
+  if (page.length > 0 && page[0].seq === after + 1) return state;
+  return changeRoom(state, name, (room) => ({ gone: new Set(room.gone).add(after) }));
+}
+
 /** gapOf returns {after, before} around the first messages that are missing in a loaded room, or null. */
 export function gapOf(room) {
   if (!room?.loaded) return null;
   for (let i = 1; i < room.messages.length; i++) {
     const after = room.messages[i - 1].seq;
     const before = room.messages[i].seq;
-    if (before !== after + 1) return { after, before };
+    if (before !== after + 1 && !room.gone.has(after)) return { after, before };
   }
   return null;
 }

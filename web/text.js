@@ -15,33 +15,43 @@ export function safeURL(text) {
   return schemes.has(url.protocol) ? url.href : null;
 }
 
+/** What comes after so many links of a message is left as text: each link is an element. */
+export const maxLinks = 200;
+
 /** parts splits text into [{text}] and [{text, href}]; joined, the texts are the whole. */
 export function parts(text) {
   const found = [];
   let end = 0;
+  let links = 0;
   for (const match of text.matchAll(candidate)) {
+    if (links === maxLinks) break;
     const link = trimEnd(match[0]);
     const href = safeURL(link);
     if (href === null) continue;
     if (match.index > end) found.push({ text: text.slice(end, match.index) });
     found.push({ text: link, href });
+    links++;
     end = match.index + link.length;
   }
   if (end < text.length) found.push({ text: text.slice(end) });
   return found;
 }
 
-// trimEnd leaves out punctuation that belongs to the sentence, and a closing bracket that the link did not open.
-function trimEnd(link) {
-  for (;;) {
-    const last = link.at(-1);
-    const open = { ')': '(', ']': '[', '}': '{' }[last];
-    const loose = open !== undefined && count(link, open) < count(link, last);
-    if (!loose && !'.,;:!?\'*_~'.includes(last)) return link;
-    link = link.slice(0, -1);
-  }
-}
+const brackets = new Map([[')', '('], [']', '['], ['}', '{']]);
 
-function count(text, char) {
-  return text.split(char).length - 1;
+// trimEnd leaves out punctuation that belongs to the sentence, and a closing bracket that the link did not open. It goes
+// over the link once: a message may be one long link.
+function trimEnd(link) {
+  const count = new Map();
+  for (const char of link) count.set(char, (count.get(char) ?? 0) + 1);
+  let end = link.length;
+  while (end > 0) {
+    const last = link[end - 1];
+    const open = brackets.get(last);
+    const loose = open !== undefined && (count.get(open) ?? 0) < count.get(last);
+    if (!loose && !'.,;:!?\'*_~'.includes(last)) break;
+    count.set(last, count.get(last) - 1);
+    end--;
+  }
+  return link.slice(0, end);
 }

@@ -1,6 +1,7 @@
 // Draws a state. Text from others becomes text nodes, never markup. Rows that have not changed keep their elements, so
 // that selections, focus and screen readers are not disturbed.
 
+import { arrange } from './arrange.js';
 import { roomList, rowsOf, unreadTotal } from './state.js';
 import { parts } from './text.js';
 
@@ -134,11 +135,8 @@ export class View {
 
   #drawRooms(state, filter) {
     const rooms = roomList(state, filter);
-    const wanted = new Set();
-    const list = find('rooms');
-    let at = list.firstElementChild;
+    const wanted = new Map();
     for (const room of rooms) {
-      wanted.add(room.name);
       const open = room.name === state.current;
       const print = `${open} ${room.unread}`;
       let known = this.#links.get(room.name);
@@ -157,14 +155,10 @@ export class View {
         badge.textContent = room.unread > 99 ? '99+' : String(room.unread);
         badge.setAttribute('aria-label', `${room.unread} unread`);
       }
-      if (at === known.element) at = at.nextElementSibling;
-      else list.insertBefore(known.element, at);
+      wanted.set(room.name, known);
     }
-    for (const [name, known] of this.#links) {
-      if (wanted.has(name)) continue;
-      known.element.remove();
-      this.#links.delete(name);
-    }
+    arrange(find('rooms'), Array.from(wanted.values(), (known) => known.element));
+    this.#links = wanted;
     const note = find('rooms-note');
     const text = state.roomsError !== '' ? state.roomsError
       : rooms.length > 0 ? ''
@@ -259,29 +253,15 @@ export class View {
   }
 
   #drawRows(list, rows) {
-    const wanted = new Set();
-    let at = list.firstElementChild;
+    const wanted = new Map();
     for (const row of rows) {
-      wanted.add(row.key);
       const print = `${row.head} ${row.message?.phase ?? ''} ${row.message?.error ?? ''}`;
       let known = this.#rows.get(row.key);
-      if (known !== undefined && known.print !== print) {
-        if (at === known.element) at = at.nextElementSibling;
-        known.element.remove();
-        known = undefined;
-      }
-      if (known === undefined) {
-        known = { element: row.kind === 'day' ? dayRow(row) : messageRow(row, this.#actions), print };
-        this.#rows.set(row.key, known);
-      }
-      if (at === known.element) at = at.nextElementSibling;
-      else list.insertBefore(known.element, at);
+      if (known?.print !== print) known = { element: row.kind === 'day' ? dayRow(row) : messageRow(row, this.#actions), print };
+      wanted.set(row.key, known);
     }
-    for (const [key, known] of this.#rows) {
-      if (wanted.has(key)) continue;
-      known.element.remove();
-      this.#rows.delete(key);
-    }
+    arrange(list, Array.from(wanted.values(), (known) => known.element));
+    this.#rows = wanted;
   }
 
   /** showMessage brings a message to the middle and marks it. It returns false when it is not there. */

@@ -1,6 +1,7 @@
 package web
 
 import (
+	"os/exec"
 	"regexp"
 	"strings"
 	"testing"
@@ -23,7 +24,7 @@ func TestAssets(t *testing.T) {
 	tags := make(map[string]string)
 	for name, kind := range map[string]string{
 		"app.js": "text/javascript; charset=utf-8", "client.js": "text/javascript; charset=utf-8", "state.js": "text/javascript; charset=utf-8",
-		"view.js": "text/javascript; charset=utf-8", "scroll.js": "text/javascript; charset=utf-8", "text.js": "text/javascript; charset=utf-8",
+		"view.js": "text/javascript; charset=utf-8", "scroll.js": "text/javascript; charset=utf-8", "text.js": "text/javascript; charset=utf-8", "arrange.js": "text/javascript; charset=utf-8",
 		"style.css": "text/css; charset=utf-8", "icon.svg": "image/svg+xml",
 	} {
 		asset, ok := c.Asset(name)
@@ -103,8 +104,19 @@ func TestModules(t *testing.T) {
 			}
 		}
 	}
-	if modules != 6 {
+	if modules != 7 {
 		t.Errorf("%d modules", modules)
+	}
+}
+
+// The tests of the modules that need no page run in Node.
+func TestPureModules(t *testing.T) {
+	node, err := exec.LookPath("node")
+	if err != nil {
+		t.Skip("Node is not installed: the tests of the modules in testdata are not run")
+	}
+	if out, err := exec.CommandContext(t.Context(), node, "--test", "testdata/").CombinedOutput(); err != nil {
+		t.Errorf("node --test: %v\n%s", err, out)
 	}
 }
 

@@ -1,5 +1,4 @@
-// Tests of the pure modules, for who has Node at hand: node --test web/testdata/
-// Nothing else in the repository needs Node.
+// Tests of the modules that need no page: node --test web/testdata/
 
 import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
@@ -12,7 +11,8 @@ function load(name) {
 }
 
 const state = await load('state.js');
-const { parts, safeURL } = await load('text.js');
+const { maxLinks, parts, safeURL } = await load('text.js');
+const { arrange } = await load('arrange.js');
 
 function message(room, seq, more = {}) {
   return { room, seq, id: seq, user: 'ann', text: `text ${seq}`, binary: 0, postedAt: Date.UTC(2026, 0, 1) + seq, ...more };
@@ -125,4 +125,63 @@ test('links are http, https and mailto, without the sentence around them', () =>
   }
   assert.equal(safeURL('javascript:alert(1)'), null);
   assert.equal(safeURL(' java\nscript:alert(1)'), null);
+});
+
+// A list that counts what is done to it, with as much of the DOM as arrange uses.
+function listOf(...names) {
+  const list = { children: [], moves: 0, removals: 0 };
+  list.child = (name) => ({
+    name,
+    remove() { list.removals++; list.children.splice(list.children.indexOf(this), 1); },
+    get nextElementSibling() { return list.children[list.children.indexOf(this) + 1] ?? null; },
+  });
+  Object.defineProperty(list, 'firstElementChild', { get: () => list.children[0] ?? null });
+  list.insertBefore = (child, at) => {
+    list.moves++;
+    const old = list.children.indexOf(child);
+    if (old >= 0) list.children.splice(old, 1);
+    list.children.splice(at === null ? list.children.length : list.children.indexOf(at), 0, child);
+  };
+  list.children = names.map((name) => list.child(name));
+  return list;
+}
+
+test('a row that goes and one that comes move no other', () => {
+  const list = listOf(...Array.from({ length: 500 }, (_, i) => i));
+  const wanted = [...list.children.slice(1), list.child(500)];
+  arrange(list, wanted);
+  assert.deepEqual(list.children.map((c) => c.name), wanted.map((c) => c.name));
+  assert.deepEqual([list.moves, list.removals], [1, 1]);
+  arrange(list, [wanted[3], wanted[1]]);
+  assert.deepEqual(list.children.map((c) => c.name), [4, 2]);
+});
+
+test('a gap that was dropped is asked for once', () => {
+  for (const page of [[], [message('r', 8)]]) {
+    let s = frozen(state.addLive(loaded(1, 2), [message('r', 9)], true));
+    s = state.closeGap(state.addHistory(s, 'r', page), 'r', 2, page);
+    assert.equal(state.gapOf(s.rooms.get('r')), null);
+  }
+  // A page that begins where it should may be followed by another.
+  let s = frozen(state.addLive(loaded(1, 2), [message('r', 9)], true));
+  s = state.closeGap(state.addHistory(s, 'r', [message('r', 3)]), 'r', 2, [message('r', 3)]);
+  assert.deepEqual(state.gapOf(s.rooms.get('r')), { after: 3, before: 9 });
+});
+
+test('what a list of rooms has more of is unread', () => {
+  let s = state.setRooms(loaded(1), [{ Name: 'r', LastSeq: 1 }, { Name: 'x', LastSeq: 5 }]);
+  assert.equal(state.unreadTotal(s), 0);
+  s = state.setRooms(s, [{ Name: 'r', LastSeq: 3 }, { Name: 'x', LastSeq: 9 }]);
+  assert.equal(s.rooms.get('x').unread, 4);
+  assert.equal(s.rooms.get('r').unread, 0); // it is open, and is caught up with
+  assert.deepEqual(state.forgetHistory(s, 'r').rooms.get('r').messages, []);
+});
+
+test('a message of brackets or links costs no more than its length', () => {
+  // Quadratic work on this took 16 s; a test of its own in time would be one of the machine.
+  const hostile = `https://a.example/${')'.repeat(65_500)}`;
+  assert.deepEqual(parts(hostile).map((p) => p.text.length), [18, 65_500]);
+  const many = parts('https://a.example '.repeat(3000));
+  assert.equal(many.filter((p) => p.href !== undefined).length, maxLinks);
+  assert.equal(many.map((p) => p.text).join(''), 'https://a.example '.repeat(3000));
 });
