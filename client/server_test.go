@@ -10,6 +10,7 @@ import (
 
 	"github.com/raft-chat/raft-chat/client"
 	"github.com/raft-chat/raft-chat/internal/server"
+	"github.com/raft-chat/raft-chat/internal/testaddr"
 )
 
 // listenAgain listens on an address that was in use until a moment ago.
@@ -56,7 +57,7 @@ func closeNode(t *testing.T, s *server.Server) {
 // goes over its restart, and every call gives what was stored.
 func TestAgainstARealNode(t *testing.T) {
 	dir := t.TempDir()
-	api, peer := listenAgain(t, "127.0.0.1:0"), listenAgain(t, "127.0.0.1:0")
+	api, peer := testaddr.Listen(t), testaddr.Listen(t)
 	apiAddr, peerAddr := api.Addr().String(), peer.Addr().String()
 	node := openNode(t, dir, api, peer)
 	defer func() { closeNode(t, node) }()

@@ -9,7 +9,6 @@ import (
 	"io"
 	"iter"
 	"log/slog"
-	"math/rand/v2"
 	"net"
 	"os"
 	"path/filepath"
@@ -18,6 +17,8 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/raft-chat/raft-chat/internal/testaddr"
 )
 
 // ledger is a state machine for tests: the list of all payloads. Like the
@@ -133,7 +134,7 @@ type testCluster struct {
 func newTestCluster(t *testing.T, members int) *testCluster {
 	c := &testCluster{t: t, dir: t.TempDir(), nodes: map[uint64]*Node{}, sms: map[uint64]*ledger{}}
 	for id := range uint64(members) {
-		c.peers = append(c.peers, Peer{ID: id + 1, URL: "http://" + freeAddr(t)})
+		c.peers = append(c.peers, Peer{ID: id + 1, URL: "http://" + testaddr.Addr(t)})
 	}
 	t.Cleanup(func() {
 		for id := range c.nodes {
@@ -141,22 +142,6 @@ func newTestCluster(t *testing.T, members int) *testCluster {
 		}
 	})
 	return c
-}
-
-// freeAddr finds a port that nobody listens on; it stays the member's for the
-// whole test. It lies below the range that outgoing connections take theirs
-// from, or one of those could hold it while the member is down.
-func freeAddr(t *testing.T) string {
-	var addr string
-	eventually(t, "a free port", func() bool {
-		l, err := net.Listen("tcp", fmt.Sprint("127.0.0.1:", 13_000+rand.IntN(9_000)))
-		if err != nil {
-			return false
-		}
-		addr = l.Addr().String()
-		return l.Close() == nil
-	})
-	return addr
 }
 
 func (c *testCluster) memberDir(id uint64) string { return filepath.Join(c.dir, fmt.Sprint(id)) }

@@ -17,6 +17,8 @@ import (
 
 	"go.etcd.io/raft/v3/raftpb"
 	"google.golang.org/protobuf/proto"
+
+	"github.com/raft-chat/raft-chat/internal/testaddr"
 )
 
 func testIdentity() *identity {
@@ -285,7 +287,7 @@ func TestRequestIDsNeverRepeat(t *testing.T) {
 		}
 	}
 	// A start that fails after it counted uses its number up as well.
-	c.peers[0].URL = "http://" + freeAddr(t)
+	c.peers[0].URL = "http://" + testaddr.Addr(t)
 	_, err := c.open(1)
 	var refused *IdentityError
 	if !errors.As(err, &refused) {

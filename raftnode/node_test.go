@@ -11,6 +11,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/raft-chat/raft-chat/internal/testaddr"
 )
 
 func TestOneNodeKeepsItsLogAcrossRestarts(t *testing.T) {
@@ -166,7 +168,7 @@ func TestLaggingAndFreshMembersGetASnapshot(t *testing.T) {
 	c.agree(301)
 
 	// A fresh member joins and needs a snapshot as well.
-	c.peers = append(c.peers, Peer{ID: 4, URL: "http://" + freeAddr(t)})
+	c.peers = append(c.peers, Peer{ID: 4, URL: "http://" + testaddr.Addr(t)})
 	if err := c.nodes[lagging].AddMember(context.Background(), 4, c.peers[3].URL, false); err != nil {
 		t.Fatal(err)
 	}
@@ -331,7 +333,7 @@ func TestTwoNodesCannotShareADirectory(t *testing.T) {
 	c := newTestCluster(t, 1)
 	c.start(1)
 	url := c.peers[0].URL
-	c.peers[0].URL = "http://" + freeAddr(t)
+	c.peers[0].URL = "http://" + testaddr.Addr(t)
 	_, err := c.open(1)
 	c.peers[0].URL = url
 	if err == nil || !strings.Contains(err.Error(), "in use") {

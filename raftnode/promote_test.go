@@ -6,6 +6,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/raft-chat/raft-chat/internal/testaddr"
 )
 
 func TestCaughtUp(t *testing.T) {
@@ -41,7 +43,7 @@ func TestLearnerThatIsAwayIsNotPromoted(t *testing.T) {
 	c.startAll()
 	leader := c.leader()
 	ctx := context.Background()
-	c.peers = append(c.peers, Peer{ID: 4, URL: "http://" + freeAddr(t)})
+	c.peers = append(c.peers, Peer{ID: 4, URL: "http://" + testaddr.Addr(t)})
 	if err := c.nodes[leader].AddMember(ctx, 4, c.peers[3].URL, true); err != nil {
 		t.Fatal(err)
 	}

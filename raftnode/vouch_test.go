@@ -10,6 +10,8 @@ import (
 
 	"go.etcd.io/raft/v3/raftpb"
 	"google.golang.org/protobuf/proto"
+
+	"github.com/raft-chat/raft-chat/internal/testaddr"
 )
 
 // A member that was away while another one was added, and was then made the
@@ -24,7 +26,7 @@ func TestMemberThatWasAwayFollowsANewLeader(t *testing.T) {
 	c.agree(1)
 	c.cutLinks(func(from, to uint64) bool { return from == away || to == away })
 
-	fresh := Peer{ID: 4, URL: "http://" + freeAddr(t)}
+	fresh := Peer{ID: 4, URL: "http://" + testaddr.Addr(t)}
 	eventually(t, "the change", func() bool { return c.nodes[leader].AddMember(context.Background(), 4, fresh.URL, false) == nil })
 	old := c.peers
 	c.peers = append(slices.Clone(c.peers), fresh)

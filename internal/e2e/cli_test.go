@@ -12,6 +12,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/raft-chat/raft-chat/internal/testaddr"
 	"github.com/raft-chat/raft-chat/internal/testcluster"
 )
 
@@ -66,7 +67,7 @@ func decoded[T any](t *testing.T, p *process) []T {
 // deadURL is the URL of a node that does not run.
 func deadURL(t *testing.T) string {
 	t.Helper()
-	return fmt.Sprint("http://127.0.0.1:", freePorts(t, 1)[0])
+	return "http://" + testaddr.Addr(t)
 }
 
 func TestCLI(t *testing.T) {

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/raft-chat/raft-chat/internal/testaddr"
 	"github.com/raft-chat/raft-chat/internal/testcluster"
 )
 
@@ -35,16 +36,21 @@ var quick = []string{"--tick-interval", "50ms", "--min-free-bytes", "0"}
 func newCluster(t *testing.T, n int, flags ...string) *cluster {
 	t.Helper()
 	c := &cluster{t: t, dir: t.TempDir(), client: testcluster.NewClient(t), flags: flags}
-	ports := freePorts(t, 2*n)
 	for i := range n {
-		c.nodes = append(c.nodes, newNode(i+1, ports[2*i], ports[2*i+1]))
+		c.nodes = append(c.nodes, newNode(t, i+1))
 		c.peers = append(c.peers, c.nodes[i].peerURL)
 	}
 	return c
 }
 
-func newNode(id, port, peerPort int) *node {
-	return &node{id: id, port: port, url: fmt.Sprint("http://127.0.0.1:", port), peerURL: fmt.Sprint("http://127.0.0.1:", peerPort)}
+func newNode(t *testing.T, id int) *node {
+	port := testaddr.Port(t)
+	return &node{id: id, port: port, url: fmt.Sprintf("http://%s:%d", testaddr.Host(), port), peerURL: "http://" + testaddr.Addr(t)}
+}
+
+// listenFlags say where the node's API listens.
+func (n *node) listenFlags() []string {
+	return []string{"--host", testaddr.Host(), "--port", fmt.Sprint(n.port)}
 }
 
 // startCluster starts n nodes and waits until all are ready.
@@ -66,7 +72,7 @@ func (c *cluster) start(id int, flags ...string) *process {
 
 func (c *cluster) startWith(n *node, list string, flags ...string) *process {
 	c.t.Helper()
-	args := []string{"--id", fmt.Sprint(n.id), "--cluster", list, "--port", fmt.Sprint(n.port)}
+	args := append([]string{"--id", fmt.Sprint(n.id), "--cluster", list}, n.listenFlags()...)
 	return start(c.t, c.dir, binary, append(append(args, c.flags...), flags...)...)
 }
 

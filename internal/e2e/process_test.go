@@ -1,9 +1,6 @@
 package e2e
 
 import (
-	"fmt"
-	"math/rand/v2"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -126,22 +123,4 @@ func (p *process) stop(s syscall.Signal) {
 	if code := p.wait(); code != 0 {
 		p.t.Errorf("%s: exit code %d after %v, want 0", p.name, code, s)
 	}
-}
-
-// freePorts returns n ports that nobody listens on. They are not of the range
-// that the system takes ports for outgoing connections from, so a node that is
-// down finds its own again.
-func freePorts(t *testing.T, n int) []int {
-	t.Helper()
-	var ports []int
-	for len(ports) < n {
-		port := 13000 + rand.IntN(9000)
-		l, err := net.Listen("tcp", fmt.Sprint("127.0.0.1:", port))
-		if err != nil {
-			continue
-		}
-		defer l.Close() // held until all are chosen, so that they are distinct
-		ports = append(ports, port)
-	}
-	return ports
 }

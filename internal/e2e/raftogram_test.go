@@ -15,6 +15,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/raft-chat/raft-chat/internal/testaddr"
 	"github.com/raft-chat/raft-chat/internal/testcluster"
 )
 
@@ -28,11 +29,11 @@ const notLeaderExit = 64 + 9
 // raftogramPage follows the page of raftogram in a folder that has what its
 // reader finds there: the binary under that name, the template of the
 // configuration and the proto file. Commands are run as they are printed, except
-// for the ports.
+// for the address.
 type raftogramPage struct {
 	t     *testing.T
 	dir   string
-	ports *strings.Replacer // printed to real
+	addrs *strings.Replacer // printed to real
 	names map[string]string // node by the real address of its gRPC
 	nodes map[string]*process
 	check *testcluster.Client
@@ -60,14 +61,9 @@ func newRaftogramPage(t *testing.T) *raftogramPage {
 		t.Fatalf("build grpcurl: %v\n%s", err, out)
 	}
 
-	printed := []string{"7000", "7001", "7002", "9000", "9001", "9002", "8080", "8081", "8082"}
-	var pairs []string
-	for i, port := range freePorts(t, len(printed)) {
-		pairs = append(pairs, "127.0.0.1:"+printed[i], fmt.Sprint("127.0.0.1:", port))
-	}
-	p.ports = strings.NewReplacer(pairs...)
+	p.addrs = strings.NewReplacer("127.0.0.1", testaddr.Host())
 	for i := range 3 {
-		p.names[p.ports.Replace(fmt.Sprint("127.0.0.1:", 9000+i))] = fmt.Sprint("node", i+1)
+		p.names[p.addrs.Replace(fmt.Sprint("127.0.0.1:", 9000+i))] = fmt.Sprint("node", i+1)
 	}
 	return p
 }
@@ -94,7 +90,7 @@ func (p *raftogramPage) configure(id int) {
 		}
 		text = line.ReplaceAllLiteralString(text, fmt.Sprintf("  %s: %q", key, value))
 	}
-	if err := os.WriteFile(filepath.Join(p.dir, fmt.Sprintf("config.node%d.yaml", id)), []byte(p.ports.Replace(text)), 0o600); err != nil {
+	if err := os.WriteFile(filepath.Join(p.dir, fmt.Sprintf("config.node%d.yaml", id)), []byte(p.addrs.Replace(text)), 0o600); err != nil {
 		p.t.Fatal(err)
 	}
 }
@@ -108,7 +104,7 @@ func (p *raftogramPage) start(name, command string) {
 // run runs a command and waits for it.
 func (p *raftogramPage) run(command string) (stdout, stderr string, code int) {
 	p.t.Helper()
-	c := start(p.t, p.dir, "bash", "-c", p.ports.Replace(command))
+	c := start(p.t, p.dir, "bash", "-c", p.addrs.Replace(command))
 	code = c.wait()
 	return c.out.String(), c.log.String(), code
 }
@@ -147,7 +143,7 @@ func (p *raftogramPage) awaitLeader() (leader, follower string) {
 			if name := fmt.Sprint("node", i+1); p.nodes[name].ended() {
 				p.t.Fatalf("%s has ended: %s", name, testcluster.Tail(p.nodes[name].log.String(), 20))
 			}
-			if _, _, err := p.check.Do(p.t.Context(), "GET", p.ports.Replace(fmt.Sprint("http://127.0.0.1:", 8080+i))+"/readyz", ""); err != nil {
+			if _, _, err := p.check.Do(p.t.Context(), "GET", p.addrs.Replace(fmt.Sprint("http://127.0.0.1:", 8080+i))+"/readyz", ""); err != nil {
 				return err
 			}
 			all = append(all, p.health(8080+i))
@@ -156,8 +152,8 @@ func (p *raftogramPage) awaitLeader() (leader, follower string) {
 		leader, follower = "", ""
 		var leaderRaft string
 		for i := range 3 {
-			if addr := p.ports.Replace(fmt.Sprint("127.0.0.1:", 9000+i)); p.names[addr] == id {
-				leader, leaderRaft = addr, p.ports.Replace(fmt.Sprint("127.0.0.1:", 7000+i))
+			if addr := p.addrs.Replace(fmt.Sprint("127.0.0.1:", 9000+i)); p.names[addr] == id {
+				leader, leaderRaft = addr, p.addrs.Replace(fmt.Sprint("127.0.0.1:", 7000+i))
 			} else {
 				follower = addr
 			}
@@ -294,7 +290,7 @@ func TestRaftogramPage(t *testing.T) {
 	// names no leader then.
 	p.start("node3", "./raftogram -config config.node3.yaml -dev")
 	testcluster.Eventually(t, "/health of a node alone", func() error {
-		_, err := p.check.Health(t.Context(), p.ports.Replace("http://127.0.0.1:8082"))
+		_, err := p.check.Health(t.Context(), p.addrs.Replace("http://127.0.0.1:8082"))
 		return err
 	})
 	alone := p.health(8082)

@@ -1,17 +1,12 @@
 package e2e
 
 import (
-	"fmt"
-	"net"
 	"os"
 	"path/filepath"
-	"regexp"
-	"slices"
-	"strconv"
 	"strings"
 	"testing"
 
-	"github.com/raft-chat/raft-chat/internal/testcluster"
+	"github.com/raft-chat/raft-chat/internal/testaddr"
 )
 
 // prologue is what a block's script begins with. curl fails on a refusal, so
@@ -45,32 +40,6 @@ cleanup() {
 trap cleanup EXIT
 `
 
-// portText finds the ports that a block's commands name.
-var portText = regexp.MustCompile(`(?:127\.0\.0\.1:|--port[ =])(\d+)`)
-
-// replacePorts returns the commands with other ports in place of those of
-// 32768 and above, which a connection of anybody's may be using, and the
-// ports that the commands have then. The others stay as they are printed.
-func replacePorts(t *testing.T, commands string) (string, []int) {
-	t.Helper()
-	var ports []int
-	var pairs []string
-	for _, m := range portText.FindAllStringSubmatch(commands, -1) {
-		port, err := strconv.Atoi(m[1])
-		if err != nil {
-			t.Fatal(err)
-		}
-		switch {
-		case slices.Contains(ports, port) || slices.Contains(pairs, m[1]):
-		case port < 32768:
-			ports = append(ports, port)
-		default:
-			pairs = append(pairs, m[1], fmt.Sprint(freePorts(t, 1)[0]))
-		}
-	}
-	return strings.NewReplacer(pairs...).Replace(commands), ports
-}
-
 func TestReadme(t *testing.T) {
 	found := map[string]string{}
 	for _, page := range []string{"README.md", "docs/operations.md"} {
@@ -90,6 +59,8 @@ func TestReadme(t *testing.T) {
 		}
 	}
 	tested := map[string]bool{}
+	// The ports are those that are printed, on an address that nobody else uses.
+	addrs := strings.NewReplacer("127.0.0.1", testaddr.Host())
 	// What the script says at last, after the block, and what must be in its output.
 	for _, tt := range []struct {
 		name, epilogue string
@@ -111,15 +82,14 @@ func TestReadme(t *testing.T) {
 			if !ok {
 				t.Fatalf("no page has a sh block marked <!-- test: %s -->", tt.name)
 			}
-			commands, ports := replacePorts(t, script(block)+tt.epilogue)
-			awaitPorts(t, ports)
-			p := start(t, t.TempDir(), "bash", "-eu", "-o", "pipefail", "-c", prologue+commands)
+			commands := "export RAFT_CHAT_HOST=127.0.0.1 RAFT_CHAT_ENDPOINTS=http://127.0.0.1:12380\n" + prologue + script(block) + tt.epilogue
+			p := start(t, t.TempDir(), "bash", "-eu", "-o", "pipefail", "-c", addrs.Replace(commands))
 			p.name = "the block " + tt.name
 			if code := p.wait(); code != 0 {
 				t.Errorf("exit code %d", code)
 			}
 			for _, want := range tt.want {
-				if !strings.Contains(p.out.String(), want) {
+				if !strings.Contains(p.out.String(), addrs.Replace(want)) {
 					t.Errorf("the output does not have %s", want)
 				}
 			}
@@ -130,20 +100,4 @@ func TestReadme(t *testing.T) {
 			t.Errorf("the block %s is run by no test", name)
 		}
 	}
-}
-
-// awaitPorts waits until the printed ports are free: a node of an earlier
-// block may just be going.
-func awaitPorts(t *testing.T, ports []int) {
-	t.Helper()
-	testcluster.Eventually(t, "the printed ports to be free (a node of yours may run on them)", func() error {
-		for _, port := range ports {
-			l, err := net.Listen("tcp", fmt.Sprint("127.0.0.1:", port))
-			if err != nil {
-				return err
-			}
-			_ = l.Close() // it was only asked for
-		}
-		return nil
-	})
 }

@@ -8,6 +8,7 @@ import (
 	"syscall"
 	"testing"
 
+	"github.com/raft-chat/raft-chat/internal/testaddr"
 	"github.com/raft-chat/raft-chat/internal/testcluster"
 )
 
@@ -78,9 +79,8 @@ func TestEvenNumberOfVotersIsRefused(t *testing.T) {
 
 func TestSecondProcessOnADirectoryIsRefused(t *testing.T) {
 	c := startCluster(t, 1, quick...)
-	ports := freePorts(t, 2)
-	second := start(t, c.dir, binary, "--id", "1", "--cluster", c.peers[0], "--port", fmt.Sprint(ports[0]),
-		"--listen-peer", fmt.Sprint("127.0.0.1:", ports[1]), "--data-dir", c.dataDir(1))
+	second := start(t, c.dir, binary, append(newNode(t, 1).listenFlags(), "--id", "1", "--cluster", c.peers[0],
+		"--listen-peer", testaddr.Addr(t), "--data-dir", c.dataDir(1))...)
 	refused(t, second, 1, "raft-chat-1", "in use by another process")
 	oneLine(t, second)
 	c.awaitURL(c.nodes[0].process, c.nodes[0].url)

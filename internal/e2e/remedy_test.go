@@ -158,8 +158,7 @@ func TestSwappedDirectoriesArePutBack(t *testing.T) {
 func TestMembersCommandsStepByStep(t *testing.T) {
 	c := startCluster(t, 3, quick...)
 	first := c.post(c.nodes[0], testcluster.Message{Room: "general", User: "ann", Message: "before"})
-	ports := freePorts(t, 2)
-	fresh := newNode(4, ports[0], ports[1])
+	fresh := newNode(t, 4)
 	p := c.shell(c.urls(), "raft-chat members add 4 "+fresh.peerURL+" --learner")
 	if p.wait() != 0 || !strings.Contains(p.out.String(), "member 4 is added, at "+fresh.peerURL) {
 		t.Fatalf("add: %s%s", p.out.String(), p.log.String())
@@ -168,7 +167,7 @@ func TestMembersCommandsStepByStep(t *testing.T) {
 	wantRun(t, c.shell(c.urls(), "raft-chat members add 3 "+fresh.peerURL), 1, "", "member_exists")
 
 	command := strings.Fields(testcluster.Tail(p.out.String(), 1))
-	fresh.process = start(t, c.dir, binary, append(append(command[1:], "--port", strconv.Itoa(fresh.port)), c.flags...)...)
+	fresh.process = start(t, c.dir, binary, append(append(command[1:], fresh.listenFlags()...), c.flags...)...)
 	c.awaitURL(fresh.process, fresh.url)
 	if got, err := c.client.Messages(t.Context(), fresh.url, "general"); err != nil || len(got) != 1 || got[0].Message != first.Message {
 		t.Errorf("the learner reads %+v, %v", got, err)

@@ -10,15 +10,16 @@ import (
 	"syscall"
 	"testing"
 
+	"github.com/raft-chat/raft-chat/internal/testaddr"
 	"github.com/raft-chat/raft-chat/internal/testcluster"
 )
 
 // tour follows a printed page in one folder: its commands are run as they are
-// printed, except for the ports.
+// printed, except for the address.
 type tour struct {
 	t     *testing.T
 	dir   string
-	ports *strings.Replacer // printed to real
+	addrs *strings.Replacer // printed to real
 	nodes map[string]*process
 	check *testcluster.Client
 }
@@ -31,22 +32,18 @@ func newTour(t *testing.T) *tour {
 			t.Fatalf("the documentation's commands need %s, which is not installed", program)
 		}
 	}
-	printed := []string{"12379", "12380", "22379", "22380", "32379", "32380", "42379", "42380"}
-	var pairs []string
-	for i, port := range freePorts(t, len(printed)) {
-		pairs = append(pairs, printed[i], fmt.Sprint(port))
-	}
-	return &tour{t: t, dir: t.TempDir(), ports: strings.NewReplacer(pairs...), nodes: map[string]*process{}, check: testcluster.NewClient(t)}
+	addrs := strings.NewReplacer("127.0.0.1", testaddr.Host())
+	return &tour{t: t, dir: t.TempDir(), addrs: addrs, nodes: map[string]*process{}, check: testcluster.NewClient(t)}
 }
 
 // raftChat starts a node by its printed command.
 func (r *tour) raftChat(id, command string) {
 	r.t.Helper()
-	words := strings.Fields(r.ports.Replace(command))
+	words := strings.Fields(r.addrs.Replace(command))
 	if words[0] != "raft-chat" || words[1] != "--id" || words[2] != id {
 		r.t.Fatalf("not a command that starts node %s: %s", id, command)
 	}
-	r.nodes[id] = start(r.t, r.dir, binary, words[1:]...)
+	r.nodes[id] = start(r.t, r.dir, binary, append(words[1:], "--host", testaddr.Host())...)
 }
 
 // awaitReady is the moment a reader takes before going on.
@@ -54,7 +51,7 @@ func (r *tour) awaitReady(printedPorts ...string) {
 	r.t.Helper()
 	for _, port := range printedPorts {
 		testcluster.Eventually(r.t, "the node on "+port+" to be ready", func() error {
-			return r.check.Ready(r.t.Context(), r.ports.Replace("http://127.0.0.1:"+port))
+			return r.check.Ready(r.t.Context(), r.addrs.Replace("http://127.0.0.1:"+port))
 		})
 	}
 }
@@ -63,7 +60,7 @@ func (r *tour) awaitReady(printedPorts ...string) {
 // test: the page promises success.
 func (r *tour) curl(command string) string {
 	r.t.Helper()
-	p := start(r.t, r.dir, "bash", "-c", r.ports.Replace(command))
+	p := start(r.t, r.dir, "bash", "-c", r.addrs.Replace(command))
 	if code := p.wait(); code != 0 {
 		r.t.Fatalf("%s: exit code %d", command, code)
 	}
@@ -135,7 +132,7 @@ func TestSeedCluster(t *testing.T) {
 			if from == to {
 				continue
 			}
-			want := r.ports.Replace("to " + to)
+			want := "to " + to
 			if texts := r.texts(`curl -L http://127.0.0.1:` + from + `/rooms/lobby`); len(texts) == 0 || texts[len(texts)-1] != want {
 				t.Errorf("what was posted to %s is not read from %s at once: %q", to, from, texts)
 			}
@@ -159,7 +156,7 @@ func TestSeedCluster(t *testing.T) {
 	r.wantTexts(`curl -L http://127.0.0.1:12380/rooms/general`, "foo", "bar", "from four")
 	// Only a voter that has caught up can take part in the majority that follows.
 	testcluster.Eventually(t, "node 4 to vote", func() error {
-		members, err := r.check.Members(t.Context(), r.ports.Replace("http://127.0.0.1:12380"))
+		members, err := r.check.Members(t.Context(), r.addrs.Replace("http://127.0.0.1:12380"))
 		for _, m := range members {
 			if m.ID == 4 && m.Role == "follower" {
 				return nil

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
-	"math/rand/v2"
 	"net"
 	"path/filepath"
 	"runtime/pprof"
@@ -17,6 +16,7 @@ import (
 	"time"
 
 	"github.com/raft-chat/raft-chat/internal/server"
+	"github.com/raft-chat/raft-chat/internal/testaddr"
 )
 
 // TickInterval is the nodes' unit of time: elections take ten to twenty of it.
@@ -77,7 +77,7 @@ func New(t testing.TB, n int, tune func(*server.Config)) *Cluster {
 // place gives a new node its addresses and opens its sockets.
 func (c *Cluster) place(id uint64) *node {
 	c.t.Helper()
-	m := &node{id: id, api: c.listen(freeAddr), peer: c.listen(freeAddr)}
+	m := &node{id: id, api: c.listen(testaddr.Addr(c.t)), peer: c.listen(testaddr.Addr(c.t))}
 	m.apiAddr, m.peerAddr = m.api.Addr().String(), m.peer.Addr().String()
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -85,17 +85,13 @@ func (c *Cluster) place(id uint64) *node {
 	return m
 }
 
-// freeAddr is an address to try. Its port lies below those that outgoing
-// connections take, or one of these could hold it while the node is down.
-func freeAddr() string { return fmt.Sprint("127.0.0.1:", 13_000+rand.IntN(9_000)) }
-
 // listen waits for an address: after a stop the system may take a moment to
 // give a port back.
-func (c *Cluster) listen(addr func() string) *listener {
+func (c *Cluster) listen(addr string) *listener {
 	c.t.Helper()
 	var l net.Listener
 	Eventually(c.t, "an address", func() (err error) {
-		l, err = net.Listen("tcp", addr())
+		l, err = net.Listen("tcp", addr)
 		return err
 	})
 	return &listener{Listener: l}
@@ -120,8 +116,8 @@ func (c *Cluster) Start(id uint64) {
 		c.t.Fatalf("node %d runs already", id)
 	}
 	if m.api == nil {
-		m.api = c.listen(func() string { return m.apiAddr })
-		m.peer = c.listen(func() string { return m.peerAddr })
+		m.api = c.listen(m.apiAddr)
+		m.peer = c.listen(m.peerAddr)
 	}
 	conf := server.Config{
 		ID: id, Cluster: m.cluster, Join: m.join, DataDir: filepath.Join(c.dir, fmt.Sprint("node-", id)),
