@@ -77,14 +77,34 @@ func (c *Client) call(ctx context.Context, r request) (uncertain bool, err error
 // unavailable is the error of a call that ran out of time; last, which may be
 // nil, is why the last attempt failed.
 func unavailable(ctx context.Context, last error) error {
-	err := ctx.Err()
-	if cause := context.Cause(ctx); !errors.Is(cause, err) {
-		err = fmt.Errorf("%w: %w", err, cause)
+	return &unavailableError{ctx: ctx.Err(), cause: context.Cause(ctx), last: last}
+}
+
+// unavailableError matches all of its parts, and ErrUnavailable.
+type unavailableError struct{ ctx, cause, last error }
+
+func (e *unavailableError) Error() string {
+	s := ErrUnavailable.Error()
+	switch {
+	case !errors.Is(e.cause, e.ctx):
+		s += " (" + e.cause.Error() + ")"
+	case errors.Is(e.ctx, context.DeadlineExceeded):
+		s += " in the time given"
+	default:
+		s += " before it was given up"
 	}
-	if last == nil {
-		return fmt.Errorf("%w: %w", ErrUnavailable, err)
+	if e.last != nil {
+		s += "; last tried " + e.last.Error()
 	}
-	return fmt.Errorf("%w: %w; last tried %w", ErrUnavailable, err, last)
+	return s
+}
+
+func (e *unavailableError) Unwrap() []error {
+	errs := []error{ErrUnavailable, e.ctx, e.cause}
+	if e.last != nil {
+		errs = append(errs, e.last)
+	}
+	return errs
 }
 
 // attempt makes r of the node at endpoint. The error is an *Error for a

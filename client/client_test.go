@@ -255,7 +255,7 @@ func TestSilentNodeIsPassedOver(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if m, ok := event.(client.Message); ok && m.Text == "hello" {
+		if m, ok := event.(*client.Message); ok && m.Text == "hello" {
 			break
 		}
 	}

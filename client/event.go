@@ -1,11 +1,18 @@
 package client
 
-// Event is what a subscription delivers: a [Message], a [Gap] or a [Status].
+// Event is what a subscription delivers: a *[Message], a *[Gap] or a *[Status].
+// A case for anything else, a Message without the star included, does not compile:
+//
+//	switch e := event.(type) {
+//	case *client.Message:
+//	case *client.Gap:
+//	case *client.Status:
+//	}
 type Event interface{ event() }
 
-func (Message) event() {}
-func (Gap) event()     {}
-func (Status) event()  {}
+func (*Message) event() {}
+func (*Gap) event()     {}
+func (*Status) event()  {}
 
 // Gap says that messages of a room were dropped before this reader came to
 // them. It comes before the messages behind it.

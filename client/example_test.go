@@ -79,12 +79,12 @@ func ExampleClient_Subscribe() {
 			return
 		}
 		switch e := event.(type) {
-		case client.Message:
+		case *client.Message:
 			fmt.Printf("%d %s: %s\n", e.Seq, e.User, e.Text)
 			if e.Text == "three" {
 				return
 			}
-		case client.Gap:
+		case *client.Gap:
 			fmt.Printf("messages %d to %d are gone\n", e.FirstSeq, e.LastSeq)
 		}
 	}

@@ -45,6 +45,17 @@ func (c *Client) RemoveMember(ctx context.Context, id uint64) error {
 		codeMemberNotFound, func(m *Member) bool { return m == nil })
 }
 
+// TransferLeadership makes the voter with this id the leader, and returns when
+// it leads. It is refused with "leader_transfer_failed" when the voter does not
+// take over within an election timeout.
+func (c *Client) TransferLeadership(ctx context.Context, id uint64) error {
+	_, err := c.call(ctx, request{
+		method: http.MethodPost, path: "/raft/leader", body: []byte(`{"ID":` + strconv.FormatUint(id, 10) + `}`),
+		decode: func(http.Header, []byte) error { return nil },
+	})
+	return err // asking again does no harm, so an outcome that is not known needs no error of its own
+}
+
 // changeMember makes r. A refusal with the code done may be the echo of an
 // earlier attempt that took effect; then the members show what is asked for.
 func (c *Client) changeMember(ctx context.Context, id uint64, r request, done string, made func(m *Member) bool) error {

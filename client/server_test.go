@@ -77,7 +77,7 @@ func TestAgainstARealNode(t *testing.T) {
 	var got []string
 	follow(t, c, client.SubscribeOptions{Rooms: []string{room, "other"}}, func(e client.Event) bool {
 		switch e := e.(type) {
-		case client.Status:
+		case *client.Status:
 			if e.Kind != client.Connected {
 				return true
 			}
@@ -90,9 +90,9 @@ func TestAgainstARealNode(t *testing.T) {
 			case 2:
 				send(11, 15)
 			}
-		case client.Message:
+		case *client.Message:
 			got = append(got, e.Text)
-		case client.Gap:
+		case *client.Gap:
 			t.Errorf("gap %+v", e)
 		}
 		return len(got) < 10

@@ -118,7 +118,7 @@ func FuzzTakeEvent(f *testing.F) {
 		s := &subscription{seen: map[string]uint64{}}
 		delivered := 0
 		s.yield = func(e Event) error {
-			if _, ok := e.(Message); ok {
+			if _, ok := e.(*Message); ok {
 				delivered++
 			}
 			return nil

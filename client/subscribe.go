@@ -150,7 +150,7 @@ func (s *subscription) run(ctx context.Context) error {
 			s.pace.reset()
 		}
 		c.endpoints.failed(at)
-		if err := s.yield(Status{Kind: Disconnected, Endpoint: endpoint, Err: again.err}); err != nil {
+		if err := s.yield(&Status{Kind: Disconnected, Endpoint: endpoint, Err: again.err}); err != nil {
 			return err
 		}
 		at, endpoint = c.endpoints.next(at)
@@ -196,7 +196,7 @@ func (s *subscription) follow(ctx context.Context, at int, endpoint string) erro
 	}
 	alarm.Stop()
 	c.endpoints.worked(at)
-	if err := s.yield(Status{Kind: Connected, Endpoint: endpoint}); err != nil {
+	if err := s.yield(&Status{Kind: Connected, Endpoint: endpoint}); err != nil {
 		return err
 	}
 
@@ -320,7 +320,7 @@ func (s *subscription) take(endpoint string, event serverEvent) error {
 		if status.Leader {
 			kind = LeaderBack
 		}
-		return s.yield(Status{Kind: kind, Endpoint: endpoint})
+		return s.yield(&Status{Kind: kind, Endpoint: endpoint})
 	case event.name == "end":
 		return s.takeEnd(event.data)
 	}
@@ -342,14 +342,14 @@ func (s *subscription) takeMessage(data []byte) error {
 	// A hole that no gap event told of is told here: better a node's mistake
 	// that shows than one that looks like a quiet room.
 	if seen := s.seen[m.Room]; seen != 0 && m.Seq > seen+1 {
-		if err := s.yield(Gap{Room: m.Room, FirstSeq: seen + 1, LastSeq: m.Seq - 1, ID: s.cursor}); err != nil {
+		if err := s.yield(&Gap{Room: m.Room, FirstSeq: seen + 1, LastSeq: m.Seq - 1, ID: s.cursor}); err != nil {
 			return err
 		}
 	}
 	s.place(m.ID)
 	s.seen[m.Room] = m.Seq
 	s.pace.reset()
-	return s.yield(m)
+	return s.yield(&m)
 }
 
 func (s *subscription) takeGap(data []byte, id uint64, hasID bool) error {
@@ -371,7 +371,7 @@ func (s *subscription) takeGap(data []byte, id uint64, hasID bool) error {
 	gap.FirstSeq = max(gap.FirstSeq, seen+1)
 	s.seen[gap.Room] = gap.LastSeq
 	s.pace.reset()
-	return s.yield(gap)
+	return s.yield(&gap)
 }
 
 func (s *subscription) takeEnd(data []byte) error {

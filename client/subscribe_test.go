@@ -32,7 +32,7 @@ func texts(t *testing.T, c *client.Client, o client.SubscribeOptions, n int) []s
 	t.Helper()
 	var got []string
 	follow(t, c, o, func(e client.Event) bool {
-		if m, ok := e.(client.Message); ok {
+		if m, ok := e.(*client.Message); ok {
 			got = append(got, m.Text)
 		}
 		return len(got) < n
@@ -74,12 +74,12 @@ func TestSubscribeGoesOnOverBrokenStreams(t *testing.T) {
 			var got []string
 			follow(t, c, client.SubscribeOptions{Rooms: []string{"general"}, Since: "all"}, func(e client.Event) bool {
 				switch e := e.(type) {
-				case client.Message:
+				case *client.Message:
 					got = append(got, e.Text)
 					if len(got) == 20 {
 						return false
 					}
-				case client.Status:
+				case *client.Status:
 					switch e.Kind {
 					case client.Connected:
 						connected++
@@ -89,7 +89,7 @@ func TestSubscribeGoesOnOverBrokenStreams(t *testing.T) {
 							t.Error("a loss without a reason")
 						}
 					}
-				case client.Gap:
+				case *client.Gap:
 					t.Errorf("gap %+v", e)
 				}
 				return true
@@ -117,7 +117,7 @@ func TestSubscribeFromNowOn(t *testing.T) {
 	var got []string
 	follow(t, c, client.SubscribeOptions{Rooms: []string{"general"}}, func(e client.Event) bool {
 		switch e := e.(type) {
-		case client.Status:
+		case *client.Status:
 			if e.Kind == client.Connected {
 				once.Do(func() {
 					cluster.nodes[0].server.CloseClientConnections()
@@ -125,7 +125,7 @@ func TestSubscribeFromNowOn(t *testing.T) {
 					cluster.post("general", "ann", "2", "")
 				})
 			}
-		case client.Message:
+		case *client.Message:
 			got = append(got, e.Text)
 		}
 		return len(got) < 2
@@ -199,7 +199,7 @@ func TestSubscribeEndsWithItsContext(t *testing.T) {
 			last = err
 			continue
 		}
-		if s, ok := event.(client.Status); ok && s.Kind == client.Connected {
+		if s, ok := event.(*client.Status); ok && s.Kind == client.Connected {
 			cancel(errEnough)
 		}
 	}
@@ -212,7 +212,7 @@ func TestSubscribeEndsWithItsContext(t *testing.T) {
 	for event, err := range c.Subscribe(briefly(t), client.SubscribeOptions{Rooms: []string{"general"}, Since: "all"}) {
 		if err != nil {
 			last = err
-		} else if s, ok := event.(client.Status); ok && s.Kind == client.Disconnected {
+		} else if s, ok := event.(*client.Status); ok && s.Kind == client.Disconnected {
 			told++
 		}
 	}
@@ -246,14 +246,14 @@ func TestSubscribeTellsGapsOnce(t *testing.T) {
 	var got []string
 	follow(t, c, client.SubscribeOptions{Rooms: []string{"general"}, Since: "all"}, func(e client.Event) bool {
 		switch e := e.(type) {
-		case client.Message:
+		case *client.Message:
 			got = append(got, e.Text)
 			if e.Text == "6" {
 				// The cursor is overtaken while the stream is down.
 				cluster.trim("general", 10)
 			}
 			return e.Text != "12"
-		case client.Gap:
+		case *client.Gap:
 			got = append(got, fmt.Sprintf("%s:%d-%d", e.Room, e.FirstSeq, e.LastSeq))
 		}
 		return true
@@ -276,9 +276,9 @@ func TestSubscribeTellsAHoleThatTheNodeDoesNot(t *testing.T) {
 	var got []string
 	follow(t, c, client.SubscribeOptions{Rooms: []string{"r"}, Since: "all", Poll: true}, func(e client.Event) bool {
 		switch e := e.(type) {
-		case client.Message:
+		case *client.Message:
 			got = append(got, e.Text)
-		case client.Gap:
+		case *client.Gap:
 			got = append(got, fmt.Sprintf("gap %d-%d", e.FirstSeq, e.LastSeq))
 		}
 		return true
@@ -307,9 +307,9 @@ func TestSubscribeTellsLeaderAndSkipsTheUnknown(t *testing.T) {
 	var got []string
 	follow(t, c, client.SubscribeOptions{Rooms: []string{"general"}, Since: "all"}, func(e client.Event) bool {
 		switch e := e.(type) {
-		case client.Status:
+		case *client.Status:
 			got = append(got, e.Kind.String())
-		case client.Message:
+		case *client.Message:
 			got = append(got, e.Text)
 			return false
 		}
@@ -334,9 +334,9 @@ func TestSubscribeLearnsEndpoints(t *testing.T) {
 	var got []string
 	follow(t, c, client.SubscribeOptions{Rooms: []string{"general"}, Since: "all"}, func(e client.Event) bool {
 		switch e := e.(type) {
-		case client.Message:
+		case *client.Message:
 			got = append(got, e.Text)
-		case client.Status:
+		case *client.Status:
 			told += fmt.Sprintf("%s %v; ", e.Kind, e.Err)
 		}
 		return len(got) < 6
@@ -361,10 +361,10 @@ func TestSubscribeLeavesASilentStream(t *testing.T) {
 	c := newClient(t, client.Options{Endpoints: cluster.endpoints(), IdleTimeout: 100 * time.Millisecond})
 	var reason error
 	follow(t, c, client.SubscribeOptions{Rooms: []string{"general"}, Since: "all"}, func(e client.Event) bool {
-		if s, ok := e.(client.Status); ok && s.Kind == client.Disconnected && reason == nil {
+		if s, ok := e.(*client.Status); ok && s.Kind == client.Disconnected && reason == nil {
 			reason = s.Err
 		}
-		_, ok := e.(client.Message)
+		_, ok := e.(*client.Message)
 		return !ok
 	})
 	if reason == nil || !strings.Contains(reason.Error(), "nothing came in") {

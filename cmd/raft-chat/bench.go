@@ -17,10 +17,10 @@ func (p *program) newBenchCommand() *cobra.Command {
 
 func (p *program) newBenchSendCommand() *cobra.Command {
 	var (
-		endpoints = listValue{"http://127.0.0.1:12380"}
+		endpoints = endpointsValue{defaultEndpoint}
 		o         = bench.Options{Rooms: 64, Concurrency: 64, Bytes: 100, Duration: 10 * time.Second, Warmup: time.Second}
 		asJSON    bool
-		named     listValue
+		named     endpointsValue
 	)
 	cmd := &cobra.Command{
 		Use:   "send",
@@ -32,7 +32,7 @@ before it sends the next. The messages stay in the rooms bench-0, bench-1 and so
 	}
 	fs := cmd.Flags()
 	fs.SortFlags = false
-	fs.Var(&named, "endpoints", "URLs of the nodes to send to, comma separated (default "+endpoints.String()+")")
+	fs.Var(&named, "endpoints", "nodes to send to, URL or host:port, comma separated (default "+endpoints.String()+")")
 	fs.IntVar(&o.Rooms, "rooms", o.Rooms, "how many rooms the messages go to")
 	fs.IntVar(&o.Concurrency, "concurrency", o.Concurrency, "how many messages are under way at a time, each on a connection of its own")
 	fs.IntVar(&o.Bytes, "bytes", o.Bytes, "length of a message")

@@ -61,8 +61,8 @@ func (p *program) writeReport(r report, asJSON bool) error {
 // endpointsFlag declares --endpoints of a measurement; the result is valid
 // once the flags are parsed.
 func endpointsFlag(cmd *cobra.Command, what string) func() []string {
-	var named listValue
-	cmd.Flags().Var(&named, "endpoints", "URLs of the nodes to "+what+", comma separated (default "+defaultEndpoint+")")
+	var named endpointsValue
+	cmd.Flags().Var(&named, "endpoints", "nodes to "+what+", URL or host:port, comma separated (default "+defaultEndpoint+")")
 	return func() []string {
 		if len(named) == 0 {
 			return []string{defaultEndpoint}

@@ -26,16 +26,18 @@ func (p *program) newQueryCommand(use, short, long string, args cobra.Positional
 	fs.DurationVar(&timeout, "timeout", timeout, "how long to try; 0 tries until interrupted")
 	o.registerOutput(fs)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		c, err := o.client(p.env, "")
-		if err != nil {
-			return err
-		}
-		defer c.Close()
 		ctx, cancel, err := within(cmd.Context(), timeout)
 		if err != nil {
 			return err
 		}
 		defer cancel()
+		log, done := wait(p.stderr, timeout)
+		defer done()
+		c, err := o.client(p.env, "", log)
+		if err != nil {
+			return err
+		}
+		defer c.Close()
 		a, err := query(ctx, c, args)
 		if err != nil {
 			return fmt.Errorf("%s: %w", cmd.Name(), err)
@@ -91,7 +93,7 @@ func writeTable(w io.Writer, p palette, header []string, rows [][]string) error 
 }
 
 func (p *program) newRoomsCommand() *cobra.Command {
-	return p.newQueryCommand("rooms [PREFIX]", "List the rooms",
+	rooms := p.newQueryCommand("rooms [PREFIX]", "List the rooms",
 		"List all rooms, or those whose names begin with PREFIX, in order of their names.",
 		positional(0, 1, "at most a prefix"),
 		func(ctx context.Context, c *client.Client, args []string) (answer, error) {
@@ -122,6 +124,8 @@ func (p *program) newRoomsCommand() *cobra.Command {
 			}
 			return a, nil
 		})
+	rooms.SuggestFor = []string{"ls", "list", "channels"}
+	return rooms
 }
 
 // statusLine is a node in the JSON output of status.

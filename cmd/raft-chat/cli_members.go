@@ -17,7 +17,15 @@ import (
 )
 
 func (p *program) newMembersCommand() *cobra.Command {
-	list := p.newQueryCommand("members", "List the members of the cluster, or change them",
+	members := p.newListMembersCommand("members", "List the members of the cluster, or change them")
+	members.SuggestFor = []string{"raft", "nodes", "cluster", "peers"}
+	members.AddCommand(p.newListMembersCommand("list", "List the members of the cluster"), p.newAddMemberCommand(), p.newPromoteMemberCommand(),
+		p.newRemoveMemberCommand(), p.newReplaceMemberCommand(), p.newTransferCommand())
+	return members
+}
+
+func (p *program) newListMembersCommand(use, short string) *cobra.Command {
+	return p.newQueryCommand(use, short,
 		"List the members of the cluster as the first node that answers sees them.", noArguments,
 		func(ctx context.Context, c *client.Client, _ []string) (answer, error) {
 			members, err := c.Members(ctx)
@@ -28,8 +36,18 @@ func (p *program) newMembersCommand() *cobra.Command {
 			}
 			return a, err
 		})
-	list.AddCommand(p.newAddMemberCommand(), p.newPromoteMemberCommand(), p.newRemoveMemberCommand(), p.newReplaceMemberCommand())
-	return list
+}
+
+func (p *program) newTransferCommand() *cobra.Command {
+	return p.newQueryCommand("transfer ID", "Make a member the leader",
+		"Hand the leadership over to a voter, before its machine or the leader's is worked on.", positional(1, 1, "an id"),
+		func(ctx context.Context, c *client.Client, args []string) (answer, error) {
+			id, err := parseMemberID(args[0])
+			if err == nil {
+				err = c.TransferLeadership(ctx, id)
+			}
+			return answer{json: map[string]uint64{"Leader": id}, text: fmt.Sprintf("member %d leads now\n", id)}, err
+		})
 }
 
 // memberChange is what a change prints as JSON.

@@ -123,7 +123,9 @@ func TestMembersRefusals(t *testing.T) {
 		"replace 2 1":                    {exitFailure, "member 1 is in the cluster already"},
 		"replace 2 2":                    {exitFailure, "member 2 is in the cluster already"},
 		"replace 2 3 http://127.0.0.1:1": {exitFailure, "belongs to member 1"},
-		"list":                           {exitUsage, "neither a command nor a flag"},
+		"ad 4 http://127.0.0.1:4":        {exitUsage, "did you mean add?"},
+		"transfer":                       {exitUsage, "an id"},
+		"transfer 0":                     {exitUsage, "not a member id"},
 	} {
 		n := startCLINode(t)
 		table := &memberTable{members: []string{"1=http://127.0.0.1:1", "2=http://127.0.0.1:2"}}

@@ -4,8 +4,10 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"log/slog"
 	"os"
 	"os/user"
+	"strings"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -39,14 +41,14 @@ func exitCodeOf(err error) int {
 
 // cliOptions are the flags that all commands talking to a cluster have.
 type cliOptions struct {
-	endpoints listValue
+	endpoints endpointsValue
 	output    outputValue
 }
 
 // register declares the flags.
 func (o *cliOptions) register(fs *pflag.FlagSet) {
 	fs.SortFlags = false
-	fs.Var(&o.endpoints, "endpoints", "URLs of the nodes, comma separated; also "+envName("endpoints")+" (default "+defaultEndpoint+")")
+	fs.Var(&o.endpoints, "endpoints", "nodes, URL or host:port, comma separated; also "+envName("endpoints")+" (default "+defaultEndpoint+")")
 }
 
 // registerOutput declares the choice of the form in which results are printed.
@@ -60,6 +62,27 @@ func (o *cliOptions) registerOutput(fs *pflag.FlagSet) {
 
 // defaultEndpoint is where a node started without flags serves.
 const defaultEndpoint = "http://127.0.0.1:12380"
+
+// endpointsValue is a list of nodes. One without a scheme is reached over http.
+type endpointsValue []string
+
+func (v *endpointsValue) String() string { return strings.Join(*v, ",") }
+func (v *endpointsValue) Type() string   { return "list" }
+
+// Set adds the nodes in s, which commas separate.
+func (v *endpointsValue) Set(s string) error {
+	var list listValue
+	if err := list.Set(s); err != nil {
+		return err
+	}
+	for _, node := range list {
+		if !strings.Contains(node, "://") {
+			node = "http://" + node
+		}
+		*v = append(*v, node)
+	}
+	return nil
+}
 
 // outputValue is the form of the output.
 type outputValue string
@@ -76,9 +99,9 @@ func (v *outputValue) Set(s string) error {
 	return nil
 }
 
-// client makes the client that the flags and the environment ask for. The
-// caller closes it.
-func (o *cliOptions) client(env environment, author string) (*client.Client, error) {
+// client makes the client that the flags and the environment ask for. log, which
+// may be nil, gets the failures that it works around. The caller closes it.
+func (o *cliOptions) client(env environment, author string, log *slog.Logger) (*client.Client, error) {
 	endpoints, where := o.endpoints, "--endpoints"
 	if len(endpoints) == 0 {
 		where = envName("endpoints")
@@ -89,9 +112,9 @@ func (o *cliOptions) client(env environment, author string) (*client.Client, err
 		}
 	}
 	if len(endpoints) == 0 {
-		endpoints = listValue{defaultEndpoint}
+		endpoints = endpointsValue{defaultEndpoint}
 	}
-	c, err := client.New(client.Options{Endpoints: endpoints, User: author})
+	c, err := client.New(client.Options{Endpoints: endpoints, User: author, Logger: log})
 	if err != nil {
 		return nil, usageErrorf("%s: %w", where, err)
 	}

@@ -24,8 +24,9 @@ func (p *program) newSendCommand() *cobra.Command {
 		timeout = 30 * time.Second
 	)
 	cmd := &cobra.Command{
-		Use:   "send ROOM [MESSAGE|-]",
-		Short: "Send a message to a room",
+		Use:        "send ROOM [MESSAGE|-]",
+		SuggestFor: []string{"post", "say", "publish", "pub"},
+		Short:      "Send a message to a room",
 		Long: `Send a message to a room and print where it was stored. Without MESSAGE, or with
 "-", all of standard input is the message; one line end at its end is dropped.
 
@@ -50,11 +51,6 @@ After exit code 3, repeating the command with the id that was printed as
 		if err != nil {
 			return err
 		}
-		c, err := o.client(p.env, author)
-		if err != nil {
-			return err
-		}
-		defer c.Close()
 		var text string
 		if len(args) == 2 && args[1] != "-" {
 			text = args[1]
@@ -70,6 +66,13 @@ After exit code 3, repeating the command with the id that was printed as
 			return err
 		}
 		defer cancel()
+		log, done := wait(p.stderr, timeout)
+		defer done()
+		c, err := o.client(p.env, author, log)
+		if err != nil {
+			return err
+		}
+		defer c.Close()
 		m, err := c.Send(ctx, args[0], text, options...)
 		if err != nil {
 			return fmt.Errorf("send: %w", err)

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -14,7 +16,7 @@ import (
 )
 
 // errGivenUp ends a tail that has found no node for as long as --timeout says.
-var errGivenUp = errors.New("no stream for longer than --timeout")
+var errGivenUp = errors.New("for longer than --timeout")
 
 func (p *program) newTailCommand() *cobra.Command {
 	var (
@@ -25,10 +27,13 @@ func (p *program) newTailCommand() *cobra.Command {
 		quiet   bool
 		command string
 		timeout time.Duration
+		last    int
+		follow  bool
 	)
 	cmd := &cobra.Command{
-		Use:   "tail ROOM…",
-		Short: "Follow rooms",
+		Use:        "tail ROOM…",
+		SuggestFor: []string{"follow", "subscribe", "sub", "watch", "listen"},
+		Short:      "Follow rooms",
 		Long: `Print the messages of rooms as they come in. A connection, a node or a leader that
 is lost is replaced by another, and the output goes on where it was, without a gap
 or a repeat; standard error tells of it. Messages that were dropped from the room
@@ -46,12 +51,15 @@ become U+FFFD; _MESSAGE and _RAW are left out when they are too long for a varia
 It ends with exit code 0 when it is interrupted, and after --poll when all is printed.
 ` + exitCodesHelp,
 		Example: `  raft-chat tail general random --since 10m
+  raft-chat tail general -n 20
   raft-chat tail alerts --exec 'notify-send "$RAFT_CHAT_USER" "$RAFT_CHAT_MESSAGE"'`,
 		Args: positional(1, -1, "one room or more"),
 	}
 	fs := cmd.Flags()
 	o.register(fs)
 	fs.StringVar(&since, "since", since, "where to begin: latest, all, a message ID, a duration such as 10m, or a time in RFC 3339; all with --poll")
+	fs.IntVarP(&last, "lines", "n", last, "begin with the last `N` messages of all the rooms together, 0 to 1000")
+	fs.BoolVarP(&follow, "follow", "f", follow, "go on with what comes in; it does so anyway without --poll")
 	fs.BoolVar(&asJSON, "json", asJSON, "print JSON objects, one a line; the same as -o json")
 	fs.StringVar(&command, "exec", command, "command to run for each message in place of printing it")
 	fs.BoolVar(&poll, "poll", poll, "end when everything that is there has been printed")
@@ -65,7 +73,15 @@ It ends with exit code 0 when it is interrupted, and after --poll when all is pr
 		if fs.Changed("exec") && strings.TrimSpace(command) == "" {
 			return usageErrorf("--exec: is empty")
 		}
-		c, err := o.client(p.env, "")
+		switch {
+		case follow && poll:
+			return usageErrorf("--follow and --poll contradict each other")
+		case fs.Changed("lines") && fs.Changed("since"):
+			return usageErrorf("--lines and --since both say where to begin")
+		case last < 0 || last > maxLines:
+			return usageErrorf("--lines: %d is not between 0 and %d", last, maxLines)
+		}
+		c, err := o.client(p.env, "", nil)
 		if err != nil {
 			return err
 		}
@@ -79,6 +95,11 @@ It ends with exit code 0 when it is interrupted, and after --poll when all is pr
 		}
 		if command != "" {
 			t.command = &messageCommand{line: command, env: p.env, stdout: p.stdout, stderr: p.stderr}
+		}
+		if fs.Changed("lines") {
+			if since, err = t.sinceLast(cmd.Context(), c, args, last); err != nil {
+				return fmt.Errorf("tail: %w", err)
+			}
 		}
 		return t.run(cmd.Context(), c, client.SubscribeOptions{Rooms: args, Since: since, Poll: poll})
 	}
@@ -95,7 +116,40 @@ type tail struct {
 	command        *messageCommand // nil: print
 	timeout        time.Duration
 
-	lost bool // the last thing told was a loss
+	connected bool // a node has the stream
+	lost      bool // the last thing told was a loss
+}
+
+// maxLines is the longest page that a node gives.
+const maxLines = 1000
+
+// sinceLast returns where the last n messages of all rooms together begin, as
+// Since of a subscription.
+func (t *tail) sinceLast(ctx context.Context, c *client.Client, rooms []string, n int) (string, error) {
+	if n == 0 {
+		return "latest", nil
+	}
+	if t.timeout > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeoutCause(ctx, t.timeout, errGivenUp)
+		defer cancel()
+	}
+	var ids []uint64
+	for _, room := range rooms {
+		page, err := c.History(ctx, room, client.Page{Limit: n})
+		if err != nil {
+			return "", err
+		}
+		for _, m := range page.Messages {
+			ids = append(ids, m.ID)
+		}
+	}
+	if len(ids) == 0 {
+		return "all", nil // whatever there is now has come meanwhile
+	}
+	slices.Sort(ids)
+	ids = slices.Compact(ids)
+	return strconv.FormatUint(ids[max(0, len(ids)-n)]-1, 10), nil
 }
 
 // run follows until ctx ends, which is no failure, or the subscription fails.
@@ -113,12 +167,12 @@ func (t *tail) run(ctx context.Context, c *client.Client, o client.SubscribeOpti
 			return fmt.Errorf("tail: %w", err)
 		}
 		switch e := event.(type) {
-		case client.Message:
-			err = t.message(following, e)
-		case client.Gap:
+		case *client.Message:
+			err = t.message(following, *e)
+		case *client.Gap:
 			t.tell("messages %d to %d of %s were dropped before they could be read", e.FirstSeq, e.LastSeq, printable(e.Room))
-		case client.Status:
-			t.status(e, alarm)
+		case *client.Status:
+			t.status(*e, alarm)
 		}
 		if err != nil {
 			return err
@@ -135,13 +189,17 @@ func (t *tail) status(s client.Status, alarm *absence) {
 		if t.lost && !t.quiet {
 			t.tell("going on at %s", s.Endpoint)
 		}
-		t.lost = false
+		t.connected, t.lost = true, false
 	case client.Disconnected:
 		alarm.start()
 		if !t.lost && !t.quiet {
-			t.tell("lost %s: %s", s.Endpoint, printable(s.Err.Error()))
+			what := "cannot reach"
+			if t.connected {
+				what = "lost"
+			}
+			t.tell("%s %s: %s", what, s.Endpoint, printable(s.Err.Error()))
 		}
-		t.lost = true
+		t.connected, t.lost = false, true
 	case client.LeaderLost, client.LeaderBack:
 		if !t.quiet {
 			t.tell("%s: %s", s.Endpoint, s.Kind)

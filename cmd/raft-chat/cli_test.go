@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -12,6 +13,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/raft-chat/raft-chat/client"
@@ -167,21 +169,30 @@ func TestCommandExitCodes(t *testing.T) {
 		"members --timeout 100ms --endpoints D":           {exitUnavailable, "refused"},
 		"status --timeout 100ms --endpoints D":            {exitUnavailable, "no node could answer"},
 		"status --timeout 1m --endpoints N,D":             {exitFailure, "1 of 2 nodes are not ready"},
-		"tail --timeout 100ms --endpoints D general":      {exitUnavailable, "no stream for longer than --timeout"},
+		"tail --timeout 100ms --endpoints D general":      {exitUnavailable, "no node could answer (for longer than --timeout); last tried http://"},
 		"tail --since yesterday refused":                  {exitFailure, "room_name_invalid"},
 		"send":                                            {exitUsage, "a room and a message"},
 		"send a b c":                                      {exitUsage, "a room and a message"},
 		"send --user u --timeout -1s general x":           {exitUsage, "--timeout"},
-		"send --endpoints here general x":                 {exitUsage, "--endpoints"},
-		"tail":                                            {exitUsage, "one room or more"},
-		"tail --timeout -1s general":                      {exitUsage, "--timeout"},
-		"tail --exec= general":                            {exitUsage, "--exec"},
-		"rooms -o yaml":                                   {exitUsage, "table or json"},
-		"rooms a b":                                       {exitUsage, "at most a prefix"},
-		"members x":                                       {exitUsage, "neither a command nor a flag"},
-		"bench fanout --rate 0":                           {exitUsage, "--rate"},
-		"bench connections":                               {exitUsage, "--pid"},
-		"bench connections --pid x":                       {exitUsage, "numbers"},
+		"send --endpoints http:// general x":              {exitUsage, "--endpoints"},
+		"tial general":                                    {exitUsage, "did you mean tail?"},
+		"ls":                                              {exitUsage, "did you mean rooms?"},
+		"publish general x":                               {exitUsage, "did you mean send?"},
+		"tail -n 1001 general":                            {exitUsage, "--lines"},
+		"tail -n -1 general":                              {exitUsage, "--lines"},
+		"tail -n 5 --since all general":                   {exitUsage, "both say where to begin"},
+		"tail -f --poll general":                          {exitUsage, "contradict"},
+		"tail -n 5 refused":                               {exitFailure, "room_name_invalid"},
+		"tail -n 5 --timeout 100ms --endpoints D general": {exitUnavailable, "for longer than --timeout"},
+		"tail":                       {exitUsage, "one room or more"},
+		"tail --timeout -1s general": {exitUsage, "--timeout"},
+		"tail --exec= general":       {exitUsage, "--exec"},
+		"rooms -o yaml":              {exitUsage, "table or json"},
+		"rooms a b":                  {exitUsage, "at most a prefix"},
+		"members x":                  {exitUsage, "neither a command nor a flag"},
+		"bench fanout --rate 0":      {exitUsage, "--rate"},
+		"bench connections":          {exitUsage, "--pid"},
+		"bench connections --pid x":  {exitUsage, "numbers"},
 	} {
 		line = strings.Replace(line, " D", " "+noNode(t), 1)
 		line = strings.Replace(line, "N,D", n.url+","+noNode(t), 1)
@@ -192,6 +203,58 @@ func TestCommandExitCodes(t *testing.T) {
 	}
 	got := invoke(t, "", []string{"rooms"}, "RAFT_CHAT_ENDPOINTS=a,,b")
 	wantUsageError(t, got, "RAFT_CHAT_ENDPOINTS")
+}
+
+// Whoever waits for a command is told once why, and that only if it takes long.
+func TestWaitingIsToldOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var out strings.Builder
+		log, done := wait(&out, 30*time.Second)
+		fail := func() { log.Debug("attempt failed", "endpoint", "http://a:1", "error", errors.New("refused")) }
+		fail()
+		synctest.Wait()
+		if out.Len() > 0 {
+			t.Errorf("told at once: %q", out.String())
+		}
+		time.Sleep(2 * noticeAfter) // of the test's own clock
+		synctest.Wait()
+		fail()
+		done()
+		if want := "raft-chat: http://a:1 does not answer: refused; trying again for 30s (--timeout)\n"; out.String() != want {
+			t.Errorf("told %q, want %q", out.String(), want)
+		}
+	})
+}
+
+// The last messages of several rooms are the last of all of them.
+func TestTailBeginsWithTheLastMessages(t *testing.T) {
+	n := startCLINode(t)
+	var asked []string
+	n.answer = func(w http.ResponseWriter, r *http.Request) bool {
+		message := func(room string, id int) string {
+			return fmt.Sprintf(`{"Room":%q,"Seq":%d,"ID":%d,"User":"u","Message":"m","PostedAt":"2030-01-02T03:04:05Z"}`, room, id, id)
+		}
+		switch r.URL.Path {
+		case "/rooms/a":
+			fmt.Fprintf(w, "[%s,%s]", message("a", 3), message("a", 9))
+		case "/rooms/b":
+			fmt.Fprintf(w, "[%s,%s]", message("b", 4), message("b", 7))
+		case "/rooms/empty":
+			fmt.Fprint(w, "[]")
+		default:
+			asked = append(asked, r.URL.Query().Get("since"))
+			return false
+		}
+		return true
+	}
+	for _, args := range []string{"a b -n 2 --poll", "a b -n3 --poll", "a b --lines 100 --poll", "empty -n 2 --poll", "a -n 0 --poll"} {
+		if got := invoke(t, "", strings.Fields("tail "+args), "RAFT_CHAT_ENDPOINTS="+strings.TrimPrefix(n.url, "http://")); got.code != exitOK {
+			t.Errorf("%s: %+v", args, got)
+		}
+	}
+	if want := "6 3 2 all 9"; strings.Join(asked, " ") != want {
+		t.Errorf("streams were asked for since %q, want %q", strings.Join(asked, " "), want)
+	}
 }
 
 func TestQueryCommands(t *testing.T) {

@@ -8,8 +8,8 @@ import (
 )
 
 // doubleDashes returns args with long flags that have one dash (-config) given
-// their second one. One letter keeps its dash, and its value stands apart
-// (-h, -o json); values of flags and everything after "--" stay as they are.
+// their second one. One letter keeps its dash, and its value stands apart or is a
+// number (-h, -o json, -n5); values of flags and everything after "--" stay as they are.
 func doubleDashes(root *cobra.Command, args []string) []string {
 	out := make([]string, 0, len(args))
 	isValue := false
@@ -23,7 +23,7 @@ func doubleDashes(root *cobra.Command, args []string) []string {
 			continue
 		}
 		name := strings.TrimLeft(arg, "-")
-		if dashes := len(arg) - len(name); dashes == 1 && len(name) > 1 {
+		if dashes := len(arg) - len(name); dashes == 1 && len(name) > 1 && strings.Trim(name[1:], "0123456789") != "" {
 			arg = "-" + arg
 		}
 		// A flag may be known to any of the commands; those that share a name

@@ -129,7 +129,14 @@ func noArguments(cmd *cobra.Command, args []string) error {
 	if len(args) == 0 {
 		return nil
 	}
-	return usageErrorf("%q is neither a command nor a flag (see %s --help)", args[0], cmd.CommandPath())
+	if cmd.SuggestionsMinimumDistance == 0 {
+		cmd.SuggestionsMinimumDistance = 2
+	}
+	hint := ""
+	if near := cmd.SuggestionsFor(args[0]); len(near) > 0 {
+		hint = "; did you mean " + strings.Join(near, " or ") + "?"
+	}
+	return usageErrorf("%q is neither a command nor a flag%s (see %s --help)", args[0], hint, cmd.CommandPath())
 }
 
 // commandGroup makes cmd a command that only holds others.

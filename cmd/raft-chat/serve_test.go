@@ -210,7 +210,7 @@ func TestOtherCommands(t *testing.T) {
 		"bench send --rooms many":                `--rooms: "many" is not a whole number`,
 		"bench send -duration 10":                `--duration: "10" is not a duration`,
 		"bench send --endpoints https://x":       "--endpoints: \"https://x\": only http",
-		"bench send --endpoints 127.0.0.1:12380": "--endpoints: \"127.0.0.1:12380\" is not a URL",
+		"bench send --endpoints ftp://127.0.0.1": "--endpoints: \"ftp://127.0.0.1\"",
 	} {
 		t.Run(args, func(t *testing.T) {
 			wantUsageError(t, invoke(t, "", strings.Fields(args)), want)

@@ -40,14 +40,14 @@ func (f *goClient) Connect(ctx context.Context, urls []string, from Place) (err 
 func (f *goClient) Next() ([]Event, error) {
 	e, err, ok := f.pull()
 	switch e := e.(type) {
-	case client.Message:
+	case *client.Message:
 		return []Event{{Message: Message{
 			Room: e.Room, Seq: e.Seq, ID: e.ID, User: e.User, Message: e.Text, Payload: base64.StdEncoding.EncodeToString(e.Payload),
 			PostedAt: e.PostedAt, ClientMessageID: e.ClientMessageID,
 		}}}, nil
-	case client.Gap:
+	case *client.Gap:
 		return []Event{{Gap: &Gap{e.Room, e.FirstSeq, e.LastSeq, e.ID}}}, nil
-	case client.Status:
+	case *client.Status:
 		if e.Kind == client.Connected {
 			return []Event{{Again: true}}, nil
 		}
