@@ -12,6 +12,7 @@ import (
 // prologue is what a block's script begins with. curl fails on a refusal, so
 // that the script does. The nodes are killed when the script ends.
 const prologue = `
+pids=() # bash forgets a job that has ended, but not how its pid did
 curl() {
   if [[ " $* " == *" --fail "* ]]; then
     command curl -sS "$@" # it excludes the other
@@ -21,7 +22,6 @@ curl() {
 }
 await_ready() {
   local port deadline=$((SECONDS + 60))
-  running=($(jobs -p)) # bash forgets a job that has ended, but not how its pid did
   for port in "$@"; do
     until command curl -s --fail --max-time 10 --output /dev/null "http://127.0.0.1:$port/readyz"; do
       if ((SECONDS > deadline)); then
@@ -40,64 +40,70 @@ cleanup() {
 trap cleanup EXIT
 `
 
-func TestReadme(t *testing.T) {
-	found := map[string]string{}
-	for _, page := range []string{"README.md", "docs/operations.md"} {
-		text, err := os.ReadFile(filepath.Join(moduleDir, page))
-		if err != nil {
-			t.Fatal(err)
-		}
-		in, err := blocks(string(text))
-		if err != nil {
-			t.Fatalf("%s: %v", page, err)
-		}
-		for name, block := range in {
-			if found[name] != "" {
-				t.Errorf("%s has a second block %s", page, name)
-			}
-			found[name] = block
-		}
+// pageTest is what the script says after a block, and what must be in its output.
+type pageTest struct {
+	name, epilogue string
+	want           []string
+}
+
+func pageTests() map[string][]pageTest {
+	return map[string][]pageTest{
+		"README.md": {
+			{"one-node", "", []string{`"Message":"hello"`, `"User":"cron"`, `["general"]`, `"ClientMessageID":"a-1"`}},
+			{"streams", "", []string{"deployed 1.2", "from a pipe", "general"}},
+			{"three-nodes", "", []string{`"Message":"foo"`, `"Message":"bar"`}},
+			// The removed node ends by itself and well; the others take messages.
+			{"membership", "wait \"${pids[3]}\"\ncurl -L http://127.0.0.1:42380/rooms/general -d '{\"Message\": \"after\", \"User\": \"username\"}'\n",
+				[]string{`"ID":3`, `"Message":"after"`}},
+		},
+		"docs/operations.md": {
+			// The command that it prints is the one that the page prints.
+			{"replace", "", []string{"member 4 is added, at http://127.0.0.1:32379", "    raft-chat --id 4 --cluster 1=http://127.0.0.1:12379,2=http://127.0.0.1:22379,4=http://127.0.0.1:32379 " +
+				"--join --data-dir ./raft-chat-4 --port 32380\n", ": before\n"}},
+		},
 	}
-	tested := map[string]bool{}
+}
+
+// The blocks of a page run one after the other, in one directory and one shell.
+func TestPages(t *testing.T) {
 	// The ports are those that are printed, on an address that nobody else uses.
 	addrs := strings.NewReplacer("127.0.0.1", testaddr.Host())
-	// What the script says at last, after the block, and what must be in its output.
-	for _, tt := range []struct {
-		name, epilogue string
-		want           []string
-	}{
-		{"one-node", "", []string{`"Message":"hello"`, `"User":"cron"`, `["general"]`, `"ClientMessageID":"a-1"`}},
-		{"streams", "", []string{"deployed 1.2", "from a pipe", "general"}},
-		{"three-nodes", "", []string{`"Message":"foo"`, `"Message":"bar"`}},
-		// The removed node ends by itself and well; the others take messages.
-		{"membership", "wait \"${running[2]}\"\ncurl -L http://127.0.0.1:42380/rooms/general -d '{\"Message\": \"after\", \"User\": \"username\"}'\n",
-			[]string{`"ID":3`, `"Message":"after"`}},
-		// The command that it prints is the one that the page prints.
-		{"replace", "", []string{"member 4 is added, at http://127.0.0.1:32379", "    raft-chat --id 4 --cluster 1=http://127.0.0.1:12379,2=http://127.0.0.1:22379,4=http://127.0.0.1:32379 " +
-			"--join --data-dir ./raft-chat-4 --port 32380\n", ": before\n"}},
-	} {
-		tested[tt.name] = true
-		t.Run(tt.name, func(t *testing.T) {
-			block, ok := found[tt.name]
-			if !ok {
-				t.Fatalf("no page has a sh block marked <!-- test: %s -->", tt.name)
+	for page, tests := range pageTests() {
+		t.Run(page, func(t *testing.T) {
+			text, err := os.ReadFile(filepath.Join(moduleDir, page))
+			if err != nil {
+				t.Fatal(err)
 			}
-			commands := "export RAFT_CHAT_HOST=127.0.0.1 RAFT_CHAT_ENDPOINTS=http://127.0.0.1:12380\n" + prologue + script(block) + tt.epilogue
+			found, err := blocks(string(text))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if len(found) != len(tests) {
+				t.Fatalf("%d blocks, and tests of %d", len(found), len(tests))
+			}
+			commands := "export RAFT_CHAT_HOST=127.0.0.1 RAFT_CHAT_ENDPOINTS=127.0.0.1:12380\n" + prologue
+			for i, b := range found {
+				if b.name != tests[i].name {
+					t.Fatalf("block %d is %s, want %s", i+1, b.name, tests[i].name)
+				}
+				commands += "echo '" + blockEnd + "'\n" + script(b.body) + tests[i].epilogue
+			}
 			p := start(t, t.TempDir(), "bash", "-eu", "-o", "pipefail", "-c", addrs.Replace(commands))
-			p.name = "the block " + tt.name
+			p.name = "the blocks of " + page
 			if code := p.wait(); code != 0 {
 				t.Errorf("exit code %d", code)
 			}
-			for _, want := range tt.want {
-				if !strings.Contains(p.out.String(), addrs.Replace(want)) {
-					t.Errorf("the output does not have %s", want)
+			outputs := strings.Split(p.out.String(), blockEnd+"\n")[1:]
+			for i, output := range outputs {
+				for _, want := range tests[i].want {
+					if !strings.Contains(output, addrs.Replace(want)) {
+						t.Errorf("the output of %s does not have %s", tests[i].name, want)
+					}
 				}
 			}
 		})
 	}
-	for name := range found {
-		if !tested[name] {
-			t.Errorf("the block %s is run by no test", name)
-		}
-	}
 }
+
+// blockEnd stands between the outputs of blocks.
+const blockEnd = "-- the next block --"

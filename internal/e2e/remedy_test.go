@@ -12,6 +12,7 @@ import (
 	"syscall"
 	"testing"
 
+	"github.com/raft-chat/raft-chat/internal/testaddr"
 	"github.com/raft-chat/raft-chat/internal/testcluster"
 )
 
@@ -46,7 +47,7 @@ func (c *cluster) follow(n *node) {
 		c.t.Fatal(err)
 	}
 	n.id = id
-	n.process = start(c.t, c.dir, binary, append(slices.Clone(command[1:]), c.flags...)...)
+	n.process = start(c.t, c.dir, binary, append(append(slices.Clone(command[1:]), "--host", testaddr.Host()), c.flags...)...)
 	c.awaitURL(n.process, n.url)
 }
 
