@@ -33,6 +33,7 @@ type node interface {
 type program struct {
 	env            environment
 	stdout, stderr io.Writer
+	log            *logQueue // in front of stderr, for a node
 	open           func(ctx context.Context, c server.Config) (node, error)
 }
 
@@ -56,7 +57,11 @@ func run(ctx context.Context, args, env []string, stdout, stderr io.Writer) int 
 func (p *program) run(ctx context.Context, args []string) int {
 	root := p.newRootCommand()
 	root.SetArgs(doubleDashes(root, args))
-	return p.report(root.ExecuteContext(ctx))
+	code := p.report(root.ExecuteContext(ctx))
+	if p.log != nil {
+		p.log.close(logFlushTimeout)
+	}
+	return code
 }
 
 // report prints err, if there is something to say, and chooses the exit code.

@@ -4,7 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
+	"os"
+	"time"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -38,7 +39,7 @@ func (p *program) newServeCommand() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		c.Logger = newLogger(p.stderr, s.dev, slog.Level(s.logLevel))
+		c.Logger = p.startLog(s, c.ID)
 		return p.serve(cmd.Context(), c, from)
 	}
 	return cmd
@@ -46,30 +47,30 @@ func (p *program) newServeCommand() *cobra.Command {
 
 // serve runs a node until ctx ends or the node stops by itself.
 func (p *program) serve(ctx context.Context, c server.Config, from origins) error {
-	n, err := p.open(ctx, c)
-	if err != nil {
-		// The cause names the signal; what gave up because of it may name either.
-		if ctx.Err() != nil && (errors.Is(err, ctx.Err()) || errors.Is(err, context.Cause(ctx))) {
-			c.Logger.Info("stopped before the start was complete")
-			return nil
-		}
+	n, err := p.start(ctx, c)
+	switch {
+	case err == nil:
+	case ctx.Err() != nil:
+		// Whatever the start was waiting for, or met on its way out: it was
+		// asked to end, and has.
+		c.Logger.Info("stopped before the start was complete", "signal", context.Cause(ctx), "reason", err)
+		return nil
+	default:
 		return configError(err, from)
 	}
-	c.Logger.Info("serving the API and the web client", "url", n.URL(),
-		"node", c.ID, "name", c.Name, "cluster", company(c), "data_dir", c.DataDir, "version", c.Version)
+	c.Logger.Info("serving the API and the web client", "url", n.URL(), "name", c.Name, "cluster", company(c),
+		"peer_url", ownURL(c), "data_dir", c.DataDir, "version", c.Version, "pid", os.Getpid(), "stop_with", "Ctrl-C or SIGTERM")
 	if addr := n.GRPCAddr(); addr != "" {
 		c.Logger.Info("serving gRPC", "address", addr)
 	}
 
 	select {
 	case <-ctx.Done():
-		c.Logger.Info("stopping; a second signal ends the process at once", "timeout", c.ShutdownTimeout.String())
+		c.Logger.Info("stopping; a second signal ends the process at once", "signal", context.Cause(ctx), "timeout", c.ShutdownTimeout.String())
 	case <-n.Done():
 	}
 	asked := ctx.Err() != nil
-	closing, cancel := context.WithTimeout(context.WithoutCancel(ctx), c.ShutdownTimeout)
-	defer cancel()
-	closeErr := n.Close(closing)
+	closeErr := stop(ctx, n, c.ShutdownTimeout)
 	switch {
 	case n.Err() != nil:
 		c.Logger.Error("the node stopped because of a fault", "error", n.Err())
@@ -85,8 +86,73 @@ func (p *program) serve(ctx context.Context, c server.Config, from origins) erro
 		c.Logger.Warn("the node did not stop cleanly", "error", closeErr)
 	}
 	c.Logger.Info("this node was removed from the cluster and has stopped; its data directory is of no further use, and its id is never used again",
-		"node", c.ID, "data_dir", c.DataDir)
+		"data_dir", c.DataDir)
 	return nil
+}
+
+// start opens a node. If ctx ends before that is done, the opening has as long
+// to give way as a stop may take; a stop must not depend on a disk or a peer
+// that does not answer.
+func (p *program) start(ctx context.Context, c server.Config) (n node, err error) {
+	opened := make(chan struct{})
+	var opening node
+	var failure error
+	go func() {
+		defer close(opened)
+		opening, failure = p.open(ctx, c)
+	}()
+	select {
+	case <-opened:
+		return opening, failure
+	case <-ctx.Done():
+	}
+	if !endsWithin(opened, c.ShutdownTimeout) {
+		return nil, fmt.Errorf("the start did not give way within %s and was left behind", c.ShutdownTimeout)
+	}
+	return opening, failure
+}
+
+// stopSlack is how much longer than its timeout a graceful stop may take, for
+// what cannot be called off: the last writes to disk.
+const stopSlack = 5 * time.Second
+
+// stop closes n. The timeout bounds what is done gracefully; a stop that then
+// still hangs is given up, which loses nothing that was acknowledged.
+func stop(ctx context.Context, n node, timeout time.Duration) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), timeout)
+	defer cancel()
+	closed := make(chan struct{})
+	var err error
+	go func() {
+		defer close(closed)
+		err = n.Close(ctx)
+	}()
+	if !endsWithin(closed, timeout+stopSlack) {
+		return errors.New("it hangs and was given up")
+	}
+	return err
+}
+
+// endsWithin reports whether done is closed before d has passed.
+func endsWithin(done <-chan struct{}, d time.Duration) bool {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-done:
+		return true
+	case <-timer.C:
+		return false
+	}
+}
+
+// ownURL is the node's own peer URL.
+func ownURL(c server.Config) string {
+	for _, p := range c.Cluster {
+		if p.ID == c.ID {
+			return p.URL
+		}
+	}
+	return ""
 }
 
 // company says in words how many nodes the configuration lists.

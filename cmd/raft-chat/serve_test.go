@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/raft-chat/raft-chat/internal/server"
@@ -323,4 +324,71 @@ func TestRunReportsTheServersErrors(t *testing.T) {
 	if code := run(t.Context(), []string{"--port", "x"}, nil, &stdout, &stderr); code != exitUsage || stdout.Len() != 0 {
 		t.Errorf("exit code %d, %q, %q", code, stdout.String(), stderr.String())
 	}
+}
+
+// A stop during the start is a stop, whatever the start was waiting for: also
+// for something that does not give way.
+func TestStopDuringTheStart(t *testing.T) {
+	for name, open := range map[string]func(ctx context.Context, release <-chan struct{}) (node, error){
+		"a peer that does not answer": func(ctx context.Context, _ <-chan struct{}) (node, error) {
+			<-ctx.Done()
+			return nil, errors.New("join: no member of the cluster answered: connection refused")
+		},
+		"a disk that does not answer": func(_ context.Context, release <-chan struct{}) (node, error) {
+			<-release
+			return newFakeNode(), nil
+		},
+		"nothing, it is complete": func(ctx context.Context, _ <-chan struct{}) (node, error) {
+			<-ctx.Done()
+			return newFakeNode(), nil
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				p, stderr := opens(nil, nil)
+				release := make(chan struct{})
+				p.open = func(ctx context.Context, _ server.Config) (node, error) { return open(ctx, release) }
+				ctx, cancel := context.WithCancel(t.Context())
+				time.AfterFunc(time.Second, cancel)
+				if code := p.run(ctx, nil); code != exitOK {
+					t.Errorf("exit code %d", code)
+				}
+				close(release)
+				if line := last(logLines(t, stderr.String())); !strings.HasPrefix(line["msg"].(string), "stopped") || line["level"] != "INFO" {
+					t.Errorf("last line: %v", line)
+				}
+			})
+		})
+	}
+}
+
+// A stop that hangs is given up.
+func TestStopThatHangs(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := &hangingNode{fakeNode: newFakeNode(), release: make(chan struct{})}
+		p, stderr := opens(n, nil)
+		ctx, cancel := context.WithCancel(t.Context())
+		cancel()
+		began := time.Now()
+		if code := p.run(ctx, []string{"--shutdown-timeout", "3s"}); code != exitFailure {
+			t.Errorf("exit code %d", code)
+		}
+		if took := time.Since(began); took > 3*time.Second+2*stopSlack {
+			t.Errorf("the stop took %v", took)
+		}
+		close(n.release)
+		if line := last(logLines(t, stderr.String())); line["level"] != "ERROR" {
+			t.Errorf("last line: %v", line)
+		}
+	})
+}
+
+type hangingNode struct {
+	*fakeNode
+	release chan struct{}
+}
+
+func (n *hangingNode) Close(context.Context) error {
+	<-n.release
+	return nil
 }
