@@ -54,7 +54,7 @@ func (c *messageCommand) environ(m client.Message) []string {
 	}
 	for name, value := range map[string]string{
 		"ROOM": m.Room, "USER": m.User, "MESSAGE": textOf(m), "RAW": string(m.Raw),
-		"ID": strconv.FormatUint(m.ID, 10), "SEQ": strconv.FormatUint(m.Seq, 10),
+		"ID": strconv.FormatUint(m.ID, 10), "MESSAGE_ID": strconv.FormatUint(m.ID, 10), "SEQ": strconv.FormatUint(m.Seq, 10),
 		"TIME": m.PostedAt.UTC().Format(time.RFC3339Nano),
 	} {
 		name = envPrefix + name

@@ -130,6 +130,7 @@ func TestConfiguration(t *testing.T) {
 		{name: "flag over environment over file", args: "--config config.yaml --port 1", env: []string{"RAFT_CHAT_PORT=2", "RAFT_CHAT_HOST=127.0.0.2"},
 			file: "port: 3\nhost: 127.0.0.3\nname: c\n", want: func(c *server.Config) { c.Listen, c.Name = "127.0.0.2:1", "c" }},
 		{name: "a flag with its default value wins too", args: "--port 12380 --join=false", env: []string{"RAFT_CHAT_PORT=2", "RAFT_CHAT_JOIN=true"}},
+		{name: "a flag over a bad variable", args: "--port 1", env: []string{"RAFT_CHAT_PORT=abc"}, want: func(c *server.Config) { c.Listen = "127.0.0.1:1" }},
 		{name: "a flag replaces a list", args: "--config config.yaml --cluster http://127.0.0.1:1", file: "cluster: " + threeNodes, want: func(c *server.Config) {
 			c.Cluster[0].URL, c.ListenPeer = "http://127.0.0.1:1", "127.0.0.1:1"
 		}},
@@ -196,7 +197,7 @@ func TestConfigurationRefused(t *testing.T) {
 		file string
 		want string
 	}{
-		{name: "unknown flag", args: "--prot 1", want: "unknown flag --prot (see raft-chat --help)"},
+		{name: "unknown flag", args: "--prot 1", want: "unknown flag --prot (see raft-chat --help); did you mean --port?"},
 		{name: "unknown flag with one dash", args: "-prot 1", want: "unknown flag --prot"},
 		{name: "unknown letter", args: "-p 1", want: "unknown flag -p"},
 		{name: "unknown command", args: "server", want: `"server" is neither a command nor a flag`},
@@ -256,15 +257,18 @@ func TestConfigurationRefused(t *testing.T) {
 		{name: "message larger than body", args: "--max-body-bytes 1KiB", want: "--max-message-bytes: 65536 is not between 1 and max-body-bytes (1024)"},
 		{name: "body too large", args: "--max-body-bytes 1GiB", want: "--max-body-bytes"},
 
-		{name: "bad variable", env: []string{"RAFT_CHAT_PORT=tcp://10.0.0.1:12380"}, want: `RAFT_CHAT_PORT: "tcp://10.0.0.1:12380" is not a port`},
+		{name: "bad variable", env: []string{"RAFT_CHAT_PORT=abc"}, want: `RAFT_CHAT_PORT: "abc" is not a port`},
+		{name: "bad variable that is no service link", env: []string{"RAFT_CHAT_PORT=http://10.0.0.1:12380"}, want: `RAFT_CHAT_PORT: "http://10.0.0.1:12380" is not a port`},
+		{name: "bad variable over a good file", args: "--config config.yaml", env: []string{"RAFT_CHAT_PORT=abc"}, file: "port: 7\n", want: `RAFT_CHAT_PORT: "abc" is not a port`},
+		{name: "service link of another setting", env: []string{"RAFT_CHAT_CLUSTER=tcp://10.0.0.1:12379"}, want: "RAFT_CHAT_CLUSTER: \"tcp://10.0.0.1:12379\": the scheme"},
 		{name: "bad bool variable", env: []string{"RAFT_CHAT_DEV=sure"}, want: `RAFT_CHAT_DEV: "sure" is not true or false`},
 		{name: "bad cluster by variable", env: []string{"RAFT_CHAT_CLUSTER=x"}, want: `RAFT_CHAT_CLUSTER: "x" is not a URL`},
 
 		{name: "no file", args: "--config absent.yaml", want: "--config: open absent.yaml: no such file"},
 		{name: "no file by variable", env: []string{"RAFTOGRAM_CONFIG=absent.yaml"}, want: "RAFTOGRAM_CONFIG: open absent.yaml"},
 		{name: "file is a directory", args: "--config .", want: "is a directory"},
-		{name: "unknown key", args: "--config config.yaml", file: "port: 1\ndata_dri: x\n", want: "config.yaml:2: unknown key data_dri"},
-		{name: "key with a dash", args: "--config config.yaml", file: "data-dir: x\n", want: "unknown key data-dir"},
+		{name: "unknown key", args: "--config config.yaml", file: "port: 1\ndata_dri: x\n", want: "config.yaml:2: unknown key data_dri; did you mean data_dir?"},
+		{name: "key with a dash", args: "--config config.yaml", file: "data-dir: x\n", want: "unknown key data-dir; did you mean data_dir?"},
 		{name: "config in the file", args: "--config config.yaml", file: "config: x\n", want: "unknown key config"},
 		{name: "help in the file", args: "--config config.yaml", file: "help: true\n", want: "unknown key help"},
 		{name: "unknown key that a flag would hide", args: "--config config.yaml --port 1", file: "prot: 1\n", want: "unknown key prot"},

@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"maps"
 	"net"
 	"slices"
 	"strconv"
@@ -100,7 +101,7 @@ func readKeys(path, prefix string, n *yaml.Node, want map[string]any) error {
 		case **yaml.Node:
 			*target = p.value
 		default:
-			return fmt.Errorf("%s:%d: unknown key %s%s", path, p.line, prefix, p.key)
+			return fmt.Errorf("%s:%d: unknown key %s%s%s", path, p.line, prefix, p.key, didYouMean(p.key, slices.Sorted(maps.Keys(want))))
 		}
 		delete(missing, p.key)
 	}

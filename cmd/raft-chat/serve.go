@@ -31,7 +31,8 @@ func (p *program) newServeCommand() *cobra.Command {
 		panic(err)
 	}
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		from, layout, err := resolve(cmd.Flags(), names, p.env)
+		env, notes := p.env.settings(names)
+		from, layout, err := resolve(cmd.Flags(), names, env)
 		if err != nil {
 			return err
 		}
@@ -40,6 +41,9 @@ func (p *program) newServeCommand() *cobra.Command {
 			return err
 		}
 		c.Logger = p.startLog(s, c.ID)
+		for _, note := range notes {
+			c.Logger.Warn(note)
+		}
 		return p.serve(cmd.Context(), c, from)
 	}
 	return cmd

@@ -9,29 +9,6 @@ import (
 	"github.com/spf13/pflag"
 )
 
-const envPrefix = "RAFT_CHAT_"
-
-// environment holds the variables of the process that are set and not empty.
-type environment map[string]string
-
-// parseEnvironment reads the form of os.Environ. An empty variable counts as
-// not set, because many process managers cannot take one away.
-func parseEnvironment(list []string) environment {
-	env := make(environment, len(list))
-	for _, entry := range list {
-		if name, value, found := strings.Cut(entry, "="); found && value != "" {
-			env[name] = value
-		}
-	}
-	return env
-}
-
-// envName returns the environment variable of a flag: RAFT_CHAT_DATA_DIR for
-// data-dir.
-func envName(flag string) string {
-	return envPrefix + strings.ToUpper(strings.ReplaceAll(flag, "-", "_"))
-}
-
 // origins says, for every setting that does not have its default, where its
 // value came from, in the words an error message can begin with.
 type origins map[string]string
@@ -91,7 +68,7 @@ func resolve(fs *pflag.FlagSet, names []string, env environment) (origins, *raft
 		name := strings.ReplaceAll(entry.key, "_", "-")
 		f := fs.Lookup(name)
 		if f == nil || strings.Contains(entry.key, "-") || name == "config" || name == "help" || name == "version" {
-			return nil, nil, usageErrorf("%s:%d: unknown key %s", path, entry.line, entry.key)
+			return nil, nil, usageErrorf("%s:%d: unknown key %s%s", path, entry.line, entry.key, didYouMean(entry.key, keys(names)))
 		}
 		where := fmt.Sprintf("%s:%d: %s", path, entry.line, entry.key)
 		if len(entry.values) != 1 && f.Value.Type() != "list" {
@@ -113,14 +90,25 @@ func resolve(fs *pflag.FlagSet, names []string, env environment) (origins, *raft
 	return from, file.raftogram, nil
 }
 
+// keys returns the keys that the settings have in a file.
+func keys(names []string) []string {
+	out := []string{"cluster"}
+	for _, name := range names {
+		if name != "config" {
+			out = append(out, strings.ReplaceAll(name, "-", "_"))
+		}
+	}
+	return out
+}
+
 // variables returns the environment variables that a flag listens to, the
 // stronger one first.
 func variables(flag string) []string {
 	switch flag {
 	case "config":
-		return []string{envName(flag), "RAFTOGRAM_CONFIG"}
+		return []string{envName(flag), raftogramPrefix + "CONFIG"}
 	case "dev":
-		return []string{envName(flag), "RAFTOGRAM_DEV"}
+		return []string{envName(flag), raftogramPrefix + "DEV"}
 	}
 	return []string{envName(flag)}
 }
@@ -140,7 +128,14 @@ func flagError(cmd *cobra.Command, err error) error {
 	case errors.As(err, &unknown) && unknown.GetSpecifiedShortnames() != "":
 		return usageErrorf("unknown flag -%s (see %s --help)", unknown.GetSpecifiedShortnames(), cmd.CommandPath())
 	case errors.As(err, &unknown):
-		return usageErrorf("unknown flag --%s (see %s --help)", unknown.GetSpecifiedName(), cmd.CommandPath())
+		var flags []string
+		cmd.Flags().VisitAll(func(f *pflag.Flag) {
+			if !f.Hidden {
+				flags = append(flags, "--"+f.Name)
+			}
+		})
+		name := "--" + unknown.GetSpecifiedName()
+		return usageErrorf("unknown flag %s (see %s --help)%s", name, cmd.CommandPath(), didYouMean(name, flags))
 	}
 	return &usageError{err}
 }
