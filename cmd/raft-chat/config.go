@@ -57,14 +57,18 @@ func (s *settings) serverConfig(from origins, layout *raftogramLayout) (server.C
 	return c, nil
 }
 
-// configError names the origin of the setting that a *server.ConfigError is
-// about; any other error is returned as it is.
+// configError names the origin of the setting that a *server.ConfigError or a
+// *server.ListenError is about; any other error is returned as it is.
 func configError(err error, from origins) error {
 	var bad *server.ConfigError
-	if !errors.As(err, &bad) {
-		return err
+	if errors.As(err, &bad) {
+		return usageErrorf("%s: %s", from.of(bad.Setting), bad.Problem)
 	}
-	return usageErrorf("%s: %s", from.of(bad.Setting), bad.Problem)
+	var taken *server.ListenError
+	if errors.As(err, &taken) {
+		return fmt.Errorf("%s: %s", from.of(taken.Setting), taken.Problem)
+	}
+	return err
 }
 
 // refuseZeros refuses a zero that somebody wrote where the server would take
@@ -73,15 +77,23 @@ func (s *settings) refuseZeros(from origins) error {
 	for _, z := range []struct {
 		setting string
 		isZero  bool
+		reason  string
 	}{
-		{"tick-interval", s.tickInterval == 0}, {"election-ticks", s.electionTicks == 0},
-		{"max-body-bytes", s.maxBodyBytes == 0}, {"max-message-bytes", s.maxMessageBytes == 0},
-		{"request-timeout", s.requestTimeout == 0}, {"ping-interval", s.pingInterval == 0},
-		{"pong-timeout", s.pongTimeout == 0}, {"write-timeout", s.writeTimeout == 0},
-		{"shutdown-timeout", s.shutdownTimeout == 0}, {"catch-up-bytes", s.catchUpBytes == 0},
+		{"tick-interval", s.tickInterval == 0, ""},
+		{"election-ticks", s.electionTicks == 0, ""},
+		{"max-body-bytes", s.maxBodyBytes == 0, ": it cannot be switched off, as memory has an end"},
+		{"max-message-bytes", s.maxMessageBytes == 0, ": it cannot be switched off, as memory has an end"},
+		{"request-timeout", s.requestTimeout == 0, ": without a limit, requests would pile up while there is no leader"},
+		{"leader-grace", s.leaderGrace == 0, ": without a grace, every change of the leader would close all streams"},
+		{"keepalive-interval", s.keepalive == 0, ": without signs of life, proxies would cut streams that are idle"},
+		{"ping-interval", s.pingInterval == 0, ": without pings, nobody would notice that a client is gone"},
+		{"pong-timeout", s.pongTimeout == 0, ": a client needs time to answer a ping"},
+		{"write-timeout", s.writeTimeout == 0, ": without a limit, a client that does not read would be kept for ever"},
+		{"shutdown-timeout", s.shutdownTimeout == 0, ": handing over and ending streams take a moment; SIGKILL ends a node at once"},
+		{"catch-up-bytes", s.catchUpBytes == 0, ": without any log, every restart of a member would cost a whole copy of the data"},
 	} {
 		if z.isZero {
-			return usageErrorf("%s: must be more than 0", from.of(z.setting))
+			return usageErrorf("%s: must be more than 0%s", from.of(z.setting), z.reason)
 		}
 	}
 	return nil

@@ -4,6 +4,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -117,8 +118,9 @@ func TestConfiguration(t *testing.T) {
 		}},
 		{name: "empty variables are not set", env: []string{"RAFT_CHAT_DATA_DIR=", "RAFT_CHAT_PORT=", "RAFT_CHAT_CONFIG="}},
 		{name: "variables of others", env: []string{"RAFT_CHAT_SERVICE_HOST=10.0.0.1", "RAFT_CHAT_VERSION=1", "RAFT_CHAT_HELP=1", "PORT=5000"}},
-		{name: "file", args: "--config config.yaml", file: "port: 7\ndata_dir: f\nshutdown_timeout: 3s\njoin: true\nmax_message_bytes: 10\n", want: func(c *server.Config) {
+		{name: "file", args: "--config config.yaml", file: "port: 7\ndata_dir: f\nshutdown_timeout: 3s\njoin: true\nmax_message_bytes: 10\ncluster: " + threeNodes, want: func(c *server.Config) {
 			c.Listen, c.DataDir, c.ShutdownTimeout, c.Join, c.MaxMessageBytes = "127.0.0.1:7", "f", 3*time.Second, true, 10
+			c.Cluster = threePeers()
 		}},
 		{name: "file with lists and an alias", args: "--config config.yaml", file: "id: &one 1\nname: *one\ncluster: [http://127.0.0.1:12379, http://127.0.0.1:22379,\n  3=http://127.0.0.1:32379]\n", want: func(c *server.Config) {
 			c.Cluster = threePeers()
@@ -245,6 +247,14 @@ func TestConfigurationRefused(t *testing.T) {
 		{name: "bad listen-health", args: "--listen-health x:y", want: `--listen-health: "y" is not a port`},
 		{name: "API and peers on one port", args: "--port 12379", want: "--port: 127.0.0.1:12379 is taken by listen-peer"},
 		{name: "API and health on one port", args: "--listen-health 127.0.0.1:12380", want: "--listen-health: 127.0.0.1:12380 is taken by port"},
+		{name: "API and peers on one port of all addresses", args: "--host 0.0.0.0 --port 12379", want: "--port: 0.0.0.0:12379 is taken by listen-peer"},
+		{name: "API and gRPC on one port of all addresses", args: "--host localhost --listen-grpc :12380", want: "--listen-grpc: :12380 is taken by port"},
+		{name: "advertise-client is no address", args: "--advertise-client http://0.0.0.0:12380", want: `--advertise-client: "0.0.0.0:12380" is every address`},
+		{name: "advertise-client is no IPv6 address", args: "--advertise-client http://[::]/", want: `--advertise-client: "[::]" is every address`},
+		{name: "advertise-client without a port that exists", args: "--advertise-client http://chat.example:0", want: "--advertise-client: "},
+		{name: "advertise-grpc is no address", args: "--advertise-grpc 0.0.0.0:9000", want: `--advertise-grpc: "0.0.0.0:9000" is every address`},
+		{name: "advertise-grpc without a host", args: "--advertise-grpc :9000", want: `--advertise-grpc: ":9000" is every address`},
+		{name: "raftogram grpc_addr is no address", args: "--config config.yaml", file: replace(`grpc_addr: "127.0.0.1:9001"`, `grpc_addr: "0.0.0.0:9001"`), want: `config.yaml: cluster.peers[1].grpc_addr: "0.0.0.0:9001" is every address`},
 		{name: "bad advertise-client", args: "--advertise-client chat.example", want: "--advertise-client"},
 		{name: "bad advertise-grpc", args: "--advertise-grpc chat.example", want: "--advertise-grpc"},
 		{name: "bad origin", args: "--allowed-origins https://a.example/path", want: "--allowed-origins"},
@@ -252,8 +262,20 @@ func TestConfigurationRefused(t *testing.T) {
 		{name: "zero timeout", args: "--write-timeout 0s", want: "--write-timeout: must be more than 0"},
 		{name: "zero size", args: "--max-message-bytes 0", want: "--max-message-bytes: must be more than 0"},
 		{name: "negative timeout", args: "--pong-timeout -1s", want: "--pong-timeout: -1s is not between"},
-		{name: "too few ticks", args: "--election-ticks 1", want: "--election-ticks: 1 is not between"},
-		{name: "too little log kept", args: "--catch-up-bytes 1023KiB", want: "--catch-up-bytes: 1047552 is less than 1 MiB"},
+		{name: "too few ticks", args: "--election-ticks 1", want: "--election-ticks: 1 is not between 3 and 1000"},
+		{name: "still too few ticks", args: "--election-ticks 2", want: "--election-ticks: 2 is not between 3 and 1000"},
+		{name: "an id that raft keeps", args: "--id 18446744073709551615 --cluster 18446744073709551615=http://127.0.0.1:1", want: "--id: 18446744073709551615 is not a node id: raft keeps"},
+		{name: "the other id that raft keeps", args: "--id 18446744073709551614", want: "--id: 18446744073709551614 is not a node id: raft keeps"},
+		{name: "an id beyond all", args: "--id 18446744073709551616", want: `--id: "18446744073709551616" is not a whole number`},
+		{name: "an id that raft keeps in the list", args: "--cluster 1=http://127.0.0.1:1,18446744073709551614=http://127.0.0.1:2,3=http://127.0.0.1:3", want: "--cluster: 18446744073709551614 is not a node id: raft keeps"},
+		{name: "nobody to ask", args: "--join", want: "--cluster: lists only this node, but a node that joins has to ask another one"},
+		{name: "a size beyond all", args: "--min-free-bytes 8388608TiB", want: "is not a size"},
+		{name: "a unit beyond all", args: "--min-free-bytes 8EiB", want: "is not a size"},
+		{name: "a duration beyond all", args: "--request-timeout 999999999h", want: `--request-timeout: "999999999h" is not a duration`},
+		{name: "too much log kept", args: "--catch-up-bytes 8388607TiB", want: "--catch-up-bytes: 9223370937343148032 is not between 1 MiB and 1 TiB"},
+		{name: "a message that never fits", args: "--max-message-bytes 40MiB --max-body-bytes 64MiB", want: "--max-message-bytes: 41943040 is more than 16777216 (16 MiB)"},
+		{name: "the message limit at its end", args: "--max-message-bytes 8388607TiB", want: "--max-message-bytes: 9223370937343148032 is not between 1 and max-body-bytes"},
+		{name: "too little log kept", args: "--catch-up-bytes 1023KiB", want: "--catch-up-bytes: 1047552 is not between 1 MiB and 1 TiB"},
 		{name: "message larger than body", args: "--max-body-bytes 1KiB", want: "--max-message-bytes: 65536 is not between 1 and max-body-bytes (1024)"},
 		{name: "body too large", args: "--max-body-bytes 1GiB", want: "--max-body-bytes"},
 
@@ -361,6 +383,31 @@ func TestValidateLeavesTheCallersListAlone(t *testing.T) {
 	if c.Logger == nil || c.Logger.Enabled(t.Context(), slog.LevelError) {
 		t.Error("the default logger is not a silent one")
 	}
+}
+
+// A zero is refused, or means off and help says so; it never means the default.
+func TestZeroIsNeverTheDefault(t *testing.T) {
+	fs := pflag.NewFlagSet("serve", pflag.ContinueOnError)
+	defaultSettings().register(fs)
+	for _, f := range allFlags(fs) {
+		if !slices.Contains([]string{"duration", "size", "int", "uint64", "port"}, f.Value.Type()) {
+			continue
+		}
+		for where, got := range map[string]outcome{
+			"--" + f.Name:   invoke(t, "", []string{"--" + f.Name, "0"}),
+			envName(f.Name): invoke(t, "", nil, envName(f.Name)+"=0"),
+		} {
+			if off := strings.Contains(f.Usage, "; 0 "); off != (got.code == exitOK) || !off && !strings.HasPrefix(got.stderr, "raft-chat: "+where+": ") {
+				t.Errorf("%s = 0: exit code %d, %s", where, got.code, got.stderr)
+			}
+		}
+	}
+}
+
+func allFlags(fs *pflag.FlagSet) []*pflag.Flag {
+	var flags []*pflag.Flag
+	fs.VisitAll(func(f *pflag.Flag) { flags = append(flags, f) })
+	return flags
 }
 
 // Each setting is a flag, a variable and a key: the three names are made from

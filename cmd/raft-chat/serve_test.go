@@ -137,6 +137,8 @@ func TestServeOpenErrors(t *testing.T) {
 		{"several lines", errors.New("open store:\n\tbroken\n"), exitFailure, "raft-chat: open store: broken\n"},
 		{"configuration", fmt.Errorf("open: %w", &server.ConfigError{Setting: "data-dir", Problem: "belongs to node 2"}), exitUsage,
 			"raft-chat: --data-dir: belongs to node 2\n"},
+		{"listener", &server.ListenError{Setting: "port", Problem: "cannot listen for clients on 127.0.0.1:12380: taken"}, exitFailure,
+			"raft-chat: --port: cannot listen for clients on 127.0.0.1:12380: taken\n"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			p, stderr := opens(nil, tt.err)

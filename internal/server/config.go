@@ -16,6 +16,8 @@ import (
 	"time"
 	"unicode"
 	"unicode/utf8"
+
+	"go.etcd.io/raft/v3"
 )
 
 // Peer is one member of the cluster as the configuration names it.
@@ -34,7 +36,8 @@ type Peer struct {
 // Config is everything a node needs to start. A field left at its zero value
 // means the default that its comment states; Validate fills the defaults in.
 type Config struct {
-	// ID is this node's raft id; it must be listed in Cluster.
+	// ID is this node's raft id, which must be listed in Cluster: 1 or more, and
+	// neither of the two highest, which raft keeps for itself.
 	ID uint64
 	// Name is the display name, at most 128 bytes without control characters.
 	// Default: the ID in decimal.
@@ -65,11 +68,12 @@ type Config struct {
 	// leader.
 	GRPCForward bool
 
-	// AdvertiseClient is the base URL others should use for this node's API;
-	// "" leaves it to the server to derive one from its listener.
+	// AdvertiseClient is the base URL others should use for this node's API.
+	// Default: where Listen is bound or, if that is every address of the machine,
+	// the host of this node's own URL in Cluster with the listener's port.
 	AdvertiseClient string
 	// AdvertiseGRPC is the host:port others should use for gRPC. Default: the
-	// one of this node's entry in Cluster, or that of the listener.
+	// one of this node's entry in Cluster, or as for AdvertiseClient.
 	AdvertiseGRPC string
 	// InsecurePeers allows unencrypted, unauthenticated peer traffic on other
 	// than loopback addresses.
@@ -79,13 +83,13 @@ type Config struct {
 	// heartbeat every tick. Default: 100 ms.
 	TickInterval time.Duration
 	// ElectionTicks is how many ticks without a leader start an election,
-	// 2 to 1,000. Default: 10.
+	// 3 to 1,000. Default: 10.
 	ElectionTicks int
 
 	// MaxBodyBytes bounds a request body. Default: 1 MiB.
 	MaxBodyBytes int64
-	// MaxMessageBytes bounds the text of a message; it must fit into
-	// MaxBodyBytes. Default: 64 KiB.
+	// MaxMessageBytes bounds the text of a message, at most 16 MiB; it must fit
+	// into MaxBodyBytes. Default: 64 KiB.
 	MaxMessageBytes int
 	// RequestTimeout bounds how long a request waits for the cluster.
 	// Default: 5 s.
@@ -114,7 +118,7 @@ type Config struct {
 	// keeps no reserve.
 	MinFreeBytes int64
 	// CatchUpBytes is how much of the log is kept for members that fall behind,
-	// 1 MiB or more; one further behind gets a snapshot. Default: 64 MiB.
+	// 1 MiB to 1 TiB; one further behind gets a snapshot. Default: 64 MiB.
 	CatchUpBytes int64
 
 	// Logger receives the node's log. Default: slog.DiscardHandler.
@@ -148,8 +152,8 @@ func (e *ConfigError) Error() string { return e.Setting + ": " + e.Problem }
 // is refused for a first start, but is a legal stage of a cluster that grows.
 func (c *Config) Validate() error {
 	c.setDefaults()
-	if c.ID == 0 {
-		return &ConfigError{"id", "0 is not a node id; ids start at 1"}
+	if problem := idProblem(c.ID); problem != "" {
+		return &ConfigError{"id", problem}
 	}
 	self, err := c.checkCluster()
 	if err != nil {
@@ -165,6 +169,9 @@ func (c *Config) Validate() error {
 		return err
 	}
 	if err := c.checkAdvertised(); err != nil {
+		return err
+	}
+	if err := c.checkOrigins(); err != nil {
 		return err
 	}
 	if err := c.checkLimits(); err != nil {
@@ -210,8 +217,8 @@ func (c *Config) checkCluster() (Peer, error) {
 	var self *Peer
 	for i := range c.Cluster {
 		p := &c.Cluster[i]
-		if p.ID == 0 {
-			return Peer{}, &ConfigError{"cluster", "0 is not a node id; ids start at 1"}
+		if problem := idProblem(p.ID); problem != "" {
+			return Peer{}, &ConfigError{"cluster", problem}
 		}
 		if slices.Contains(ids, p.ID) {
 			return Peer{}, &ConfigError{"cluster", fmt.Sprintf("id %d is listed twice", p.ID)}
@@ -247,11 +254,33 @@ func (c *Config) checkCluster() (Peer, error) {
 	return *self, nil
 }
 
-// checkFirstStart refuses an even number of voters where they would become
-// the first configuration of a new cluster.
+// self is this node's own entry of the list.
+func (c *Config) self() Peer {
+	for _, p := range c.Cluster {
+		if p.ID == c.ID {
+			return p
+		}
+	}
+	return Peer{}
+}
+
+// idProblem says what keeps id from being a member's, or "".
+func idProblem(id uint64) string {
+	switch id {
+	case 0:
+		return "0 is not a node id; ids start at 1"
+	case raft.LocalAppendThread, raft.LocalApplyThread:
+		return fmt.Sprintf("%d is not a node id: raft keeps the two highest numbers for itself", id)
+	}
+	return ""
+}
+
+// checkFirstStart refuses, where they would become the first configuration of
+// a new cluster, an even number of voters and, for a node that joins, nobody
+// to ask.
 func (c *Config) checkFirstStart() error {
 	n := len(c.Cluster)
-	if n%2 == 1 || c.Join {
+	if n%2 == 1 && !c.Join || n > 1 && c.Join {
 		return nil
 	}
 	fresh, err := isEmptyDir(c.DataDir)
@@ -260,6 +289,9 @@ func (c *Config) checkFirstStart() error {
 	}
 	if !fresh {
 		return nil
+	}
+	if c.Join {
+		return &ConfigError{"cluster", "lists only this node, but a node that joins has to ask another one: list the peer URLs of all members, this node's included"}
 	}
 	return &ConfigError{"cluster", fmt.Sprintf("lists %d voters, but a new cluster needs an odd number (1, 3, 5 …): "+
 		"%d survive no more failures than %d; add or leave out one, or use join for a node that was added to a running cluster", n, n, n-1)}
@@ -303,19 +335,7 @@ func (c *Config) checkListeners(self Peer) error {
 	return nil
 }
 
-func (c *Config) checkAdvertised() error {
-	if c.AdvertiseClient != "" {
-		u, err := url.Parse(c.AdvertiseClient)
-		if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Hostname() == "" || u.User != nil ||
-			strings.Trim(u.Path, "/") != "" || u.RawQuery != "" || u.Fragment != "" {
-			return &ConfigError{"advertise-client", fmt.Sprintf("%q is not a URL of the form http://host:port", c.AdvertiseClient)}
-		}
-	}
-	if c.AdvertiseGRPC != "" {
-		if problem := addrProblem(c.AdvertiseGRPC, 1); problem != "" {
-			return &ConfigError{"advertise-grpc", problem}
-		}
-	}
+func (c *Config) checkOrigins() error {
 	for _, o := range c.AllowedOrigins {
 		if o == "*" {
 			continue
@@ -347,8 +367,8 @@ func (c *Config) checkLimits() error {
 			return &ConfigError{d.setting, fmt.Sprintf("%s is not between %s and %s", d.value, d.min, d.max)}
 		}
 	}
-	if c.ElectionTicks < 2 || c.ElectionTicks > 1000 {
-		return &ConfigError{"election-ticks", fmt.Sprintf("%d is not between 2 and 1000", c.ElectionTicks)}
+	if c.ElectionTicks < 3 || c.ElectionTicks > 1000 {
+		return &ConfigError{"election-ticks", fmt.Sprintf("%d is not between 3 and 1000", c.ElectionTicks)}
 	}
 	// An entry must fit into one raft message with room to spare.
 	const maxBody = 64 << 20
@@ -358,8 +378,13 @@ func (c *Config) checkLimits() error {
 	if c.MaxMessageBytes < 1 || int64(c.MaxMessageBytes) > c.MaxBodyBytes {
 		return &ConfigError{"max-message-bytes", fmt.Sprintf("%d is not between 1 and max-body-bytes (%d)", c.MaxMessageBytes, c.MaxBodyBytes)}
 	}
-	if c.CatchUpBytes < 1<<20 {
-		return &ConfigError{"catch-up-bytes", fmt.Sprintf("%d is less than 1 MiB", c.CatchUpBytes)}
+	// A message must fit into what waits for the log, and leave room for others.
+	const maxMessage = 16 << 20
+	if c.MaxMessageBytes > maxMessage {
+		return &ConfigError{"max-message-bytes", fmt.Sprintf("%d is more than %d (16 MiB)", c.MaxMessageBytes, maxMessage)}
+	}
+	if c.CatchUpBytes < 1<<20 || c.CatchUpBytes > 1<<40 {
+		return &ConfigError{"catch-up-bytes", fmt.Sprintf("%d is not between 1 MiB and 1 TiB", c.CatchUpBytes)}
 	}
 	return nil
 }
@@ -406,9 +431,10 @@ func addrProblem(addr string, minPort uint64) string {
 // may change.
 func isLoopback(addr string) bool {
 	host, _, err := net.SplitHostPort(addr)
-	if err != nil {
-		return false
-	}
+	return err == nil && isLoopbackHost(host)
+}
+
+func isLoopbackHost(host string) bool {
 	if strings.EqualFold(host, "localhost") {
 		return true
 	}
@@ -416,11 +442,32 @@ func isLoopback(addr string) bool {
 	return err == nil && ip.Unmap().IsLoopback()
 }
 
-// sameListener reports whether two addresses are certain to collide. Port 0
-// never does.
+// sameListener reports whether two addresses are certain to collide: the same
+// port of the same host, or of one that stands for all of them. Port 0 never
+// does.
 func sameListener(a, b string) bool {
-	_, port, err := net.SplitHostPort(a)
-	return err == nil && a == b && port != "0"
+	hostA, portA, errA := net.SplitHostPort(a)
+	hostB, portB, errB := net.SplitHostPort(b)
+	if errA != nil || errB != nil || portA != portB || portA == "0" {
+		return false
+	}
+	return strings.EqualFold(hostA, hostB) || isWildcardFor(hostA, hostB) || isWildcardFor(hostB, hostA)
+}
+
+// isWildcardFor reports whether listening on host takes the port of other too.
+func isWildcardFor(host, other string) bool {
+	if host == "" {
+		return true // both families
+	}
+	ip, err := netip.ParseAddr(host)
+	if err != nil || !ip.IsUnspecified() {
+		return false
+	}
+	if strings.EqualFold(other, "localhost") {
+		return true
+	}
+	o, err := netip.ParseAddr(other)
+	return err == nil && (ip.Is6() || o.Unmap().Is4())
 }
 
 func nameProblem(name string) string {

@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -58,7 +59,7 @@ func Open(ctx context.Context, c Config) (_ *Server, err error) {
 		return nil, err
 	}
 	s.config, s.logger = c, c.Logger
-	peer, api, health, grpc, err := listen(&c)
+	peer, api, health, grpc, err := listen(ctx, &c)
 	if err != nil {
 		return nil, err
 	}
@@ -68,11 +69,12 @@ func Open(ctx context.Context, c Config) (_ *Server, err error) {
 			closeAll(api, health, grpc)
 		}
 	}()
-	if grpc != nil {
-		s.grpcAddr = reachableAddr(grpc.Addr())
+	told := c.advertised(api.Addr(), addrOf(grpc))
+	for _, warning := range append(told.warnings, c.warnings()...) {
+		c.Logger.Warn(warning)
 	}
-	s.url = cmp.Or(c.AdvertiseClient, "http://"+reachableAddr(api.Addr()))
-	if err := s.openNode(ctx, peer); err != nil {
+	s.url, s.grpcAddr = told.client, told.servesGRPC
+	if err := s.openNode(ctx, peer, told); err != nil {
 		return nil, err
 	}
 	registry := prometheus.NewRegistry()
@@ -96,22 +98,18 @@ func Open(ctx context.Context, c Config) (_ *Server, err error) {
 	return s, nil
 }
 
-func (s *Server) openNode(ctx context.Context, peer net.Listener) error {
+func (s *Server) openNode(ctx context.Context, peer net.Listener, told addresses) error {
 	c := s.config
 	list := make([]raftnode.Peer, len(c.Cluster))
-	grpcAddr := c.AdvertiseGRPC
 	for i, p := range c.Cluster {
 		list[i] = raftnode.Peer{ID: p.ID, URL: p.URL}
-		if p.ID == c.ID {
-			grpcAddr = cmp.Or(grpcAddr, p.GRPCAddr, s.grpcAddr)
-		}
 	}
 	dir := filepath.Join(c.DataDir, "store")
 	// A store that fails while nobody writes must stop the node as well.
 	broken := make(chan error, 1)
 	node, err := raftnode.Open(ctx, raftnode.Config{
 		ID: c.ID, Cluster: list, Join: c.Join, Dir: c.DataDir, Listener: peer, Logger: c.Logger,
-		Attributes:   raftnode.Attributes{Name: c.Name, ClientURL: s.url, GRPCAddr: grpcAddr},
+		Attributes:   raftnode.Attributes{Name: c.Name, ClientURL: told.client, GRPCAddr: told.grpc},
 		TickInterval: c.TickInterval, ElectionTicks: c.ElectionTicks, MinFreeBytes: c.MinFreeBytes,
 		CatchUpBytes: c.CatchUpBytes,
 		Reachable:    c.Reachable,
@@ -146,27 +144,57 @@ func storeFault(err error, dir string, id uint64) error {
 	return fmt.Errorf("%w. If %s is damaged, move the data directory away and replace the member: run `raft-chat members replace %d` against a node that is up (--endpoints) and start what it prints", err, dir, id)
 }
 
-// listen opens the sockets that the configuration names.
-func listen(c *Config) (peer, api, health, grpc net.Listener, err error) {
-	open := func(given net.Listener, addr, what string) net.Listener {
+// ListenError says which listener could not be opened.
+type ListenError struct {
+	// Setting names the setting that says where to listen, as in ConfigError.
+	Setting string
+	// Problem says what was to listen where, and what is wrong.
+	Problem string
+	// Err is the operating system's word.
+	Err error
+}
+
+// Error returns "setting: problem".
+func (e *ListenError) Error() string { return e.Setting + ": " + e.Problem }
+
+// Unwrap returns Err.
+func (e *ListenError) Unwrap() error { return e.Err }
+
+// listen opens the sockets that the configuration names. ctx bounds the look-up
+// of their names.
+func listen(ctx context.Context, c *Config) (peer, api, health, grpc net.Listener, err error) {
+	var lc net.ListenConfig
+	open := func(given net.Listener, addr, setting, what string) net.Listener {
 		if given != nil || addr == "" || err != nil {
 			return given
 		}
-		l, lerr := net.Listen("tcp", addr)
+		l, lerr := lc.Listen(ctx, "tcp", addr)
 		if lerr != nil {
-			err = fmt.Errorf("listen for %s on %s: %w", what, addr, lerr)
+			problem := fmt.Sprintf("cannot listen for %s on %s: %v", what, addr, lerr)
+			if errors.Is(lerr, syscall.EADDRINUSE) {
+				problem = fmt.Sprintf("cannot listen for %s on %s: another process, perhaps another node, listens there", what, addr)
+			}
+			err = &ListenError{setting, problem, lerr}
 			return nil
 		}
 		return l
 	}
-	peer = open(c.PeerListener, c.ListenPeer, "peers")
-	api = open(c.APIListener, c.Listen, "clients")
-	health = open(nil, c.ListenHealth, "health checks")
-	grpc = open(nil, c.ListenGRPC, "gRPC")
+	peer = open(c.PeerListener, c.ListenPeer, "listen-peer", "peers")
+	api = open(c.APIListener, c.Listen, "port", "clients")
+	health = open(nil, c.ListenHealth, "listen-health", "health checks")
+	grpc = open(nil, c.ListenGRPC, "listen-grpc", "gRPC")
 	if err != nil {
 		closeAll(peer, api, health, grpc)
 	}
 	return peer, api, health, grpc, err
+}
+
+// addrOf is where l is bound, or nil.
+func addrOf(l net.Listener) net.Addr {
+	if l == nil {
+		return nil
+	}
+	return l.Addr()
 }
 
 func closeAll(listeners ...net.Listener) {
@@ -175,18 +203,6 @@ func closeAll(listeners ...net.Listener) {
 			_ = l.Close() // nothing was accepted yet
 		}
 	}
-}
-
-// reachableAddr names the wildcard address by one that a client can use.
-func reachableAddr(a net.Addr) string {
-	host, port, err := net.SplitHostPort(a.String())
-	if err != nil {
-		return a.String()
-	}
-	if ip := net.ParseIP(host); ip != nil && ip.IsUnspecified() {
-		host = "127.0.0.1"
-	}
-	return net.JoinHostPort(host, port)
 }
 
 func (s *Server) serve(l net.Listener, h http.Handler) {
