@@ -15,7 +15,8 @@
 // --config names (data_dir). A flag wins over the environment, that over the
 // file, that over the default. The file may instead, or in addition, hold the
 // cluster mapping of raftogram; see raftogram.go for how its keys translate.
-// Long flags may be written with one dash.
+// Long flags may be written with one dash. What Kubernetes, Docker or tail --exec
+// put into the environment under our prefix is passed over; see environment.go.
 //
 // # Contract
 //
@@ -24,12 +25,14 @@
 // everything else; the client commands also have 3 for an outcome that is not
 // known and 4 when no node could be reached. A mistake is one line on standard error. Logs go to standard
 // error too, as JSON or, with --dev, as text; standard output carries only what
-// was asked for.
+// was asked for. A node outlives the reader of its log; see logqueue.go.
 //
 // # Goroutines and ownership
 //
-// main turns the first SIGINT or SIGTERM into the end of a context and leaves
-// the second to the operating system, which ends the process at once. run does
-// everything else with what it is given, so a test can call it. serve owns the
-// server it opens and closes it before it returns.
+// main turns the first SIGINT, SIGTERM or SIGHUP into the end of a context and
+// leaves the second SIGINT or SIGTERM to the operating system, which ends the
+// process at once. run does everything else with what it is given, so a test can
+// call it. serve owns the server it opens and closes it before it returns, but
+// for a start or a stop that hangs, which it leaves behind with an error. run
+// waits for the log's goroutine last, and not for ever.
 package main

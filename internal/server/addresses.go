@@ -87,8 +87,7 @@ func reachableAddr(bound net.Addr, peerHost string) string {
 
 // advertiseProblem says why an address cannot be told to others, or "".
 func advertiseProblem(hostPort string) string {
-	host := hostOf(hostPort)
-	if ip, err := netip.ParseAddr(host); host == "" || err == nil && ip.IsUnspecified() {
+	if isWildcard(hostOf(hostPort)) {
 		return fmt.Sprintf("%q is every address of a machine, which tells others nothing; name one that they reach", hostPort)
 	}
 	return ""

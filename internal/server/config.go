@@ -451,23 +451,14 @@ func sameListener(a, b string) bool {
 	if errA != nil || errB != nil || portA != portB || portA == "0" {
 		return false
 	}
-	return strings.EqualFold(hostA, hostB) || isWildcardFor(hostA, hostB) || isWildcardFor(hostB, hostA)
+	return strings.EqualFold(hostA, hostB) || isWildcard(hostA) || isWildcard(hostB)
 }
 
-// isWildcardFor reports whether listening on host takes the port of other too.
-func isWildcardFor(host, other string) bool {
-	if host == "" {
-		return true // both families
-	}
+// isWildcard reports whether listening on host takes the port of every address
+// of the machine. Go listens on both families for either wildcard address.
+func isWildcard(host string) bool {
 	ip, err := netip.ParseAddr(host)
-	if err != nil || !ip.IsUnspecified() {
-		return false
-	}
-	if strings.EqualFold(other, "localhost") {
-		return true
-	}
-	o, err := netip.ParseAddr(other)
-	return err == nil && (ip.Is6() || o.Unmap().Is4())
+	return host == "" || err == nil && ip.IsUnspecified()
 }
 
 func nameProblem(name string) string {
