@@ -2,6 +2,7 @@ package raftnode
 
 import (
 	"bufio"
+	"context"
 	"encoding/binary"
 	"encoding/json"
 	"errors"
@@ -214,11 +215,11 @@ func (b *blockReader) next() error {
 	return nil
 }
 
-// verifySnapshot reads the whole file once.
-func verifySnapshot(path string) (h snapHeader, err error) {
+// verifySnapshot reads the whole file once, unless ctx ends.
+func verifySnapshot(ctx context.Context, path string) (h snapHeader, err error) {
 	err = withSnapshot(path, func(head snapHeader, content io.Reader) error {
 		h = head
-		return drain(content)
+		return drain(until{ctx, content})
 	})
 	return h, err
 }

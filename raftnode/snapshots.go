@@ -26,6 +26,9 @@ func (n *Node) sendSnapshot(m *raftpb.Message) {
 	n.wg.Go(func() {
 		defer n.sending.Add(-1)
 		file, size, meta, err := n.stageSnapshot(to)
+		if errors.Is(err, errStopping) {
+			return
+		}
 		if err != nil {
 			n.logger.Error("snapshot not sent", "to", to, "error", err)
 			n.holdSnapshots(to)
@@ -56,7 +59,8 @@ func (n *Node) holdSnapshots(to uint64) {
 	n.post(func() { n.snapRetry[to] = n.core.ticks + snapRetryTicks })
 }
 
-// reserveWriter fails before a dump takes the disk space that the log needs.
+// reserveWriter fails before a dump takes the disk space that the log needs, and
+// when the node ends.
 type reserveWriter struct {
 	w       io.Writer
 	n       *Node
@@ -64,9 +68,12 @@ type reserveWriter struct {
 }
 
 func (r *reserveWriter) Write(b []byte) (int, error) {
+	if r.n.ctx.Err() != nil {
+		return 0, errStopping
+	}
 	if r.written -= int64(len(b)); r.written < 0 {
 		r.written = 16 << 20
-		if free := freeBytes(r.n.cfg.Dir); free-r.written < r.n.cfg.MinFreeBytes {
+		if free := r.n.cfg.FreeBytes(); free-r.written < r.n.cfg.MinFreeBytes {
 			return 0, fmt.Errorf("only %d MiB are free on the disk", free>>20)
 		}
 	}
@@ -101,7 +108,10 @@ func (n *Node) stageSnapshot(to uint64) (file *os.File, size int64, meta *raftpb
 func (n *Node) acceptSnapshot(m *raftpb.Message) error {
 	meta := m.GetSnapshot().GetMetadata()
 	path := stagedPath(n.cfg.Dir, meta.GetIndex())
-	h, err := verifySnapshot(path)
+	h, err := verifySnapshot(n.ctx, path)
+	if errors.Is(err, errStopping) {
+		return err // the file may be whole
+	}
 	if err == nil {
 		err = h.announced(n.identity.ClusterID, meta)
 	}
