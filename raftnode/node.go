@@ -96,18 +96,8 @@ func Open(ctx context.Context, cfg Config) (_ *Node, err error) {
 	if err := cfg.validate(); err != nil {
 		return nil, errors.Join(err, closeListener(&cfg))
 	}
-	n := &Node{
-		cfg: cfg, logger: cfg.Logger, replica: newReplica(cfg.ID),
-		messages:  make(chan *raftpb.Message, 1024),
-		local:     make(chan []*raftpb.Message, 64),
-		proposals: make(chan *proposal), readers: make(chan func(error), 1024), calls: make(chan func()),
-		appendq: queue[appendTask]{ready: make(chan struct{}, 1)}, applyq: queue[applyTask]{ready: make(chan struct{}, 1)}, reports: queue[func()]{ready: make(chan struct{}, 1)},
-		statusMoved: make(chan struct{}, 1), snapRetry: map[uint64]uint64{},
-		watch: newWatch(), stop: make(chan struct{}), failed: make(chan struct{}),
-	}
-	n.ctx, n.cancel = context.WithCancel(context.Background())
+	n := newNode(cfg)
 	opening := context.AfterFunc(ctx, n.cancel)
-	n.peers = newPeers(n)
 	defer func() {
 		if err != nil {
 			n.cancel()
@@ -152,6 +142,22 @@ func Open(ctx context.Context, cfg Config) (_ *Node, err error) {
 	n.wg.Go(n.superviseLoop)
 	n.wg.Go(n.watchLoop)
 	return n, nil
+}
+
+// newNode makes a node of a validated configuration, which owns nothing yet.
+func newNode(cfg Config) *Node {
+	n := &Node{
+		cfg: cfg, logger: cfg.Logger, replica: newReplica(cfg.ID),
+		messages:  make(chan *raftpb.Message, 1024),
+		local:     make(chan []*raftpb.Message, 64),
+		proposals: make(chan *proposal), readers: make(chan func(error), 1024), calls: make(chan func()),
+		appendq: queue[appendTask]{ready: make(chan struct{}, 1)}, applyq: queue[applyTask]{ready: make(chan struct{}, 1)}, reports: queue[func()]{ready: make(chan struct{}, 1)},
+		statusMoved: make(chan struct{}, 1), snapRetry: map[uint64]uint64{},
+		watch: newWatch(), stop: make(chan struct{}), failed: make(chan struct{}),
+	}
+	n.ctx, n.cancel = context.WithCancel(context.Background())
+	n.peers = newPeers(n)
+	return n
 }
 
 func closeListener(c *Config) error {

@@ -104,7 +104,7 @@ func TestVerifySnapshotReadsTheWholeFile(t *testing.T) {
 	if _, err := verifySnapshot(t.Context(), path); !errors.Is(err, errSnapshotFile) {
 		t.Errorf("a flipped bit near the end: %v", err)
 	}
-	if _, err := verifySnapshot(t.Context(), path + ".none"); !errors.Is(err, os.ErrNotExist) {
+	if _, err := verifySnapshot(t.Context(), path+".none"); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("no file: %v", err)
 	}
 }
