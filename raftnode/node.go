@@ -90,20 +90,22 @@ type applyTask struct {
 
 // Open starts a member: it takes the data directory, reads the log, brings
 // the state machine up to it and begins to talk to the other members. With
-// Join it first asks the running cluster who it is and may wait for it until
-// ctx ends.
+// Join it first asks the running cluster who it is and may wait for it. Open
+// gives up with the cause of ctx when that ends; what a crash at that moment
+// would have left undone, the next Open does.
 func Open(ctx context.Context, cfg Config) (_ *Node, err error) {
 	if err := cfg.validate(); err != nil {
 		return nil, errors.Join(err, closeListener(&cfg))
 	}
 	n := newNode(cfg)
-	opening := context.AfterFunc(ctx, n.cancel)
+	release := context.AfterFunc(ctx, n.end)
+	defer release()
 	defer func() {
+		if errors.Is(err, errStopping) && ctx.Err() != nil {
+			err = fmt.Errorf("open node: %w", context.Cause(ctx))
+		}
 		if err != nil {
 			n.cancel()
-			if ctx.Err() != nil && errors.Is(err, errStopping) {
-				err = fmt.Errorf("%w: %w", ctx.Err(), err)
-			}
 			err = errors.Join(err, closeListener(&cfg), n.releaseResources())
 		}
 	}()
@@ -122,16 +124,19 @@ func Open(ctx context.Context, cfg Config) (_ *Node, err error) {
 	if err != nil {
 		return nil, err
 	}
+	if ctx.Err() != nil {
+		return nil, errStopping
+	}
 	if err := n.recoverState(rec); err != nil {
 		return nil, err
+	}
+	if !release() {
+		return nil, errStopping // from here on Close ends the node
 	}
 	if err := n.startRaft(&cfg, n.identity.Boots, rec); err != nil {
 		return nil, err
 	}
 	n.publish()
-	if !opening() {
-		return nil, ctx.Err()
-	}
 	if err := n.peers.start(); err != nil {
 		return nil, err
 	}
@@ -210,7 +215,9 @@ func (n *Node) recoverState(rec recovered) error {
 		confChange: n.onLoopConfChange, changed: n.membershipChanged,
 	}
 	staged := func(index uint64, f func(io.Reader) error) error {
-		return withSnapshot(stagedPath(n.cfg.Dir, index), func(_ snapHeader, content io.Reader) error { return f(until{n.ctx, content}) })
+		return withSnapshot(stagedPath(n.cfg.Dir, index), func(_ snapHeader, content io.Reader) error {
+			return f(untilStop{content, n.stop})
+		})
 	}
 	if err := n.replica.recoverState(sm, staged, rec, n.identity.Cluster); err != nil {
 		return fmt.Errorf("data directory %s: %w", n.cfg.Dir, err)
@@ -235,7 +242,7 @@ func (n *Node) membershipChanged(m *membership) {
 // after a failed write.
 func (n *Node) fail(err error) {
 	if errors.Is(err, errStopping) {
-		return // what ended because the node does has not failed
+		return // it ended because the node stops
 	}
 	n.failing.Do(func() {
 		n.err = err
@@ -247,19 +254,6 @@ func (n *Node) fail(err error) {
 		close(n.failed)
 		n.end()
 	})
-}
-
-// until reads from a reader that can be long, as long as ctx has not ended.
-type until struct {
-	ctx context.Context
-	r   io.Reader
-}
-
-func (u until) Read(b []byte) (int, error) {
-	if u.ctx.Err() != nil {
-		return 0, errStopping
-	}
-	return u.r.Read(b)
 }
 
 // Fail stops the node because what it replicates cannot go on.

@@ -43,7 +43,7 @@ type peers struct {
 	seen     map[uint64]Incarnation              // as they said in a hello
 	requests map[*http.ResponseController]uint64 // of rafthttp, under way, by member
 	closed   bool
-	handlers sync.WaitGroup // requests under way; none is added once closed
+	handling sync.WaitGroup // of requests; counted up under mu while not closed
 }
 
 // peer is one other member.
@@ -114,7 +114,7 @@ func (p *peers) close() {
 	if p.transport != nil {
 		p.transport.Stop()
 	}
-	p.handlers.Wait()
+	p.handling.Wait()
 	p.client.CloseIdleConnections()
 }
 
@@ -128,9 +128,9 @@ func (p *peers) counted(next http.Handler) http.Handler {
 			http.Error(w, errStopping.Error(), http.StatusServiceUnavailable)
 			return
 		}
-		p.handlers.Add(1)
+		p.handling.Add(1)
 		p.mu.Unlock()
-		defer p.handlers.Done()
+		defer p.handling.Done()
 		next.ServeHTTP(w, r)
 	})
 }

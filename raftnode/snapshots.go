@@ -60,7 +60,7 @@ func (n *Node) holdSnapshots(to uint64) {
 }
 
 // reserveWriter fails before a dump takes the disk space that the log needs, and
-// when the node ends.
+// when the node stops.
 type reserveWriter struct {
 	w       io.Writer
 	n       *Node
@@ -68,8 +68,10 @@ type reserveWriter struct {
 }
 
 func (r *reserveWriter) Write(b []byte) (int, error) {
-	if r.n.ctx.Err() != nil {
+	select {
+	case <-r.n.stop:
 		return 0, errStopping
+	default:
 	}
 	if r.written -= int64(len(b)); r.written < 0 {
 		r.written = 16 << 20
@@ -108,9 +110,9 @@ func (n *Node) stageSnapshot(to uint64) (file *os.File, size int64, meta *raftpb
 func (n *Node) acceptSnapshot(m *raftpb.Message) error {
 	meta := m.GetSnapshot().GetMetadata()
 	path := stagedPath(n.cfg.Dir, meta.GetIndex())
-	h, err := verifySnapshot(n.ctx, path)
+	h, err := verifySnapshot(path, n.stop)
 	if errors.Is(err, errStopping) {
-		return err // the file may be whole
+		return err // the next start will need it, if raft was told of it before
 	}
 	if err == nil {
 		err = h.announced(n.identity.ClusterID, meta)
@@ -133,7 +135,8 @@ func (n *Node) install(s *raftpb.Snapshot) error {
 	}
 }
 
-// installNow swaps the store for a received snapshot, on the apply goroutine.
+// installNow swaps the store for a received snapshot, on the apply goroutine. A
+// stop ends it with errStopping: the log has the mark, so the next start does it.
 func (n *Node) installNow(s *raftpb.Snapshot) error {
 	installed, err := n.installSnapshot(s)
 	if installed {

@@ -176,7 +176,7 @@ func TestStopIsNoFailure(t *testing.T) {
 	if n.Err() != nil {
 		t.Errorf("got %v", n.Err())
 	}
-	if _, err := (until{n.ctx, strings.NewReader("x")}).Read(make([]byte, 1)); !errors.Is(err, errStopping) {
+	if _, err := (untilStop{strings.NewReader("x"), n.stop}).Read(make([]byte, 1)); !errors.Is(err, errStopping) {
 		t.Errorf("a reader goes on: %v", err)
 	}
 }
