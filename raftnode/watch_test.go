@@ -120,7 +120,7 @@ func TestMemberThatNeverStarted(t *testing.T) {
 		}
 		return false
 	}
-	eventually(t, "the other to be active", func() bool { return active(3 - lead) && active(lead) })
+	eventually(t, "the other to be active", func() bool { return active(3-lead) && active(lead) })
 	if active(3) {
 		t.Error("a voter that never started is active")
 	}
