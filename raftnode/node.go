@@ -60,6 +60,7 @@ type Node struct {
 	closing  sync.Once
 	closeErr error
 	wg       sync.WaitGroup
+	grace    time.Duration // see Close
 	spawning sync.Mutex
 	closed   bool // nothing joins wg any more; guarded by spawning
 }
@@ -158,7 +159,7 @@ func newNode(cfg Config) *Node {
 		proposals: make(chan *proposal), readers: make(chan func(error), 1024), calls: make(chan func()),
 		appendq: queue[appendTask]{ready: make(chan struct{}, 1)}, applyq: queue[applyTask]{ready: make(chan struct{}, 1)}, reports: queue[func()]{ready: make(chan struct{}, 1)},
 		statusMoved: make(chan struct{}, 1), snapRetry: map[uint64]uint64{},
-		watch: newWatch(), stop: make(chan struct{}), failed: make(chan struct{}),
+		watch: newWatch(), grace: closeGrace, stop: make(chan struct{}), failed: make(chan struct{}),
 	}
 	n.ctx, n.cancel = context.WithCancel(context.Background())
 	n.peers = newPeers(n)
@@ -277,14 +278,14 @@ func (n *Node) spawn(f func()) {
 }
 
 // closeGrace is what Close takes beyond ctx at most.
-const closeGrace = time.Second
+const closeGrace = 4 * time.Second
 
 // ErrStuck is why Close gave up: a disk or the state machine does not return. What
 // the node holds stays open, the state machine included, until the process ends.
 var ErrStuck = errors.New("a disk or the store does not answer: the node could not be closed")
 
 // Close hands the leadership over if this node has it, for at most half of the
-// time that ctx leaves, stops every goroutine and waits for them. A second after
+// time that ctx leaves, stops every goroutine and waits for them. Some seconds after
 // ctx has ended it gives up and returns ErrStuck. Calling it twice is fine.
 func (n *Node) Close(ctx context.Context) error {
 	n.closing.Do(func() {
@@ -299,8 +300,8 @@ func (n *Node) Close(ctx context.Context) error {
 			return
 		case <-ctx.Done():
 		}
-		// What ended ctx may be others: a stop takes some milliseconds.
-		grace := time.NewTimer(closeGrace)
+		// It may be others that took the time: the rest takes some milliseconds.
+		grace := time.NewTimer(n.grace)
 		defer grace.Stop()
 		select {
 		case n.closeErr = <-done:

@@ -9,6 +9,8 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/raft-chat/raft-chat/internal/testaddr"
 )
 
 // proposeCode is the code that a proposal through a member is refused with,
@@ -138,7 +140,7 @@ func TestLowDiskOfNobodyThatVotes(t *testing.T) {
 		free := c.disks()
 		c.startAll()
 		c.leader()
-		c.peers = append(c.peers, Peer{ID: 2, URL: "http://" + freeAddr(t)})
+		c.peers = append(c.peers, Peer{ID: 2, URL: "http://" + testaddr.Addr(t)})
 		eventually(t, "the learner", func() bool {
 			_ = c.nodes[1].AddMember(context.Background(), 2, c.peers[1].URL, true)
 			return len(c.nodes[1].Members()) == 2

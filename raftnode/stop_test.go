@@ -14,6 +14,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"go.etcd.io/etcd/api/v3/version"
 	"go.etcd.io/etcd/client/pkg/v3/types"
@@ -38,6 +39,7 @@ func TestCloseGivesUpOnADiskThatHangs(t *testing.T) {
 		}
 	}}
 	n := newDiskNode(t, d, 1, nil)
+	n.grace = time.Millisecond
 	n.startLoops()
 	n.Propose(context.Background(), nil, func(any, error) {}) // wakes it
 	<-hanging
