@@ -46,7 +46,7 @@ func clockStep(r *run) {
 		r.setClock(leader, offset)
 		r.refusesPosts(leader, "clock_skew", id+"/leader")
 		for _, n := range r.without(leader) {
-			r.takesPosts(n, fmt.Sprint(id, "/", n.id))
+			r.takesPosts(n, fmt.Sprint(id, "/others/", n.id))
 		}
 		r.progress(50) // at the others
 		r.await("another leader", func() error {
