@@ -70,13 +70,13 @@ type Error struct {
 	Err error
 }
 
-// Error gives the detail, the code and the cause.
+// Error gives the code, the detail and the cause, which may be the detail.
 func (e *Error) Error() string {
 	s := string(e.Code)
 	if e.Detail != "" {
 		s += ": " + e.Detail
 	}
-	if e.Err != nil {
+	if e.Err != nil && e.Err.Error() != e.Detail {
 		s += ": " + e.Err.Error()
 	}
 	return s
@@ -130,5 +130,9 @@ func wrap(err error) *Error {
 	if errors.Is(err, ErrClosed) {
 		code = CodeStopping
 	}
-	return &Error{Code: code, Err: err, RetryAfter: code.retryAfter()}
+	e = &Error{Code: code, Err: err, RetryAfter: code.retryAfter()}
+	if code != CodeInternal {
+		e.Detail = err.Error() // the log's words for whoever asked
+	}
+	return e
 }

@@ -335,6 +335,9 @@ func TestLinearizableReads(t *testing.T) {
 	wantCode(t, "message", err, chat.CodeNoLeader)
 	_, _, err = w.Rooms(ctxOf(t), nobody, chat.RoomsQuery{})
 	wantCode(t, "rooms", err, chat.CodeNoLeader)
+	if n := strings.Count(err.Error(), chattest.Error("no_leader").Error()); n != 1 {
+		t.Errorf("the log's words %d times: %v", n, err)
+	}
 	if _, err = w.Messages(ctxOf(t), nobody, "a", chat.Page{Stale: true}); err != nil {
 		t.Error(err)
 	}

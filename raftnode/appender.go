@@ -162,7 +162,7 @@ func (l *logSizes) append(entries []*raftpb.Entry) (added int64) {
 		l.sizes = l.sizes[:n]
 	}
 	for _, e := range entries {
-		size := int64(len(e.Data)) + 64 // the entry's own fields and pointers
+		size := entrySize(e)
 		l.sizes = append(l.sizes, uint32(size))
 		l.total += size
 		added += size
@@ -192,6 +192,8 @@ func (l *logSizes) compact(index uint64) {
 	for _, s := range l.sizes[:n] {
 		l.total -= int64(s)
 	}
-	l.sizes = append(l.sizes[:0:0], l.sizes[n:]...)
+	if l.sizes = l.sizes[n:]; len(l.sizes) == 0 {
+		l.sizes = nil // what is left moves to a smaller array when it grows
+	}
 	l.first = index + 1
 }

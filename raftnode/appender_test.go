@@ -377,14 +377,7 @@ func newDiskNode(t *testing.T, disk Disk, voters int, tune func(*Config)) *Node 
 	if err := cfg.validate(); err != nil {
 		t.Fatal(err)
 	}
-	n := &Node{
-		cfg: cfg, logger: cfg.Logger, replica: newReplica(cfg.ID),
-		messages: make(chan *raftpb.Message, 1024), local: make(chan []*raftpb.Message, 64),
-		proposals: make(chan *proposal), readers: make(chan func(error), 1024), calls: make(chan func()),
-		appendq: queue[appendTask]{ready: make(chan struct{}, 1)}, applyq: queue[applyTask]{ready: make(chan struct{}, 1)},
-		statusMoved: make(chan struct{}, 1), stop: make(chan struct{}), failed: make(chan struct{}),
-	}
-	n.peers = newPeers(n)
+	n := newNode(cfg)
 	n.identity = &identity{Version: 1, ClusterID: 1, MemberID: 1, Incarnation: Incarnation{1}, Cluster: cfg.Cluster, Boots: 1}
 	rec := bootstrapLog(cfg.Cluster)
 	n.appender = &appender{disk: disk, storage: n.storage, state: rec.state, install: n.install}

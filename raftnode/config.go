@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"go.etcd.io/raft/v3/raftpb"
+
+	"github.com/raft-chat/raft-chat/internal/budget"
 )
 
 // StateMachine is what a Node replicates. It is durable by itself: it knows
@@ -93,9 +95,15 @@ type Config struct {
 	// way before the next one waits; waiting is what lets a batcher join
 	// commands, and too long a pause leaves the disk idle. Default 8.
 	MaxInFlight int
-	// MinFreeBytes is the free disk space below which proposals are refused.
-	// Default 512 MiB.
+	// MinFreeBytes is the free disk space below which proposals are refused, here
+	// and, if this member votes, at every other one. Default 512 MiB; a negative
+	// value keeps no reserve.
 	MinFreeBytes int64
+	// FreeBytes tells the free disk space; default: that of Dir's file system.
+	FreeBytes func() int64
+	// Budget bounds what entries hold that are not applied yet. Default: none,
+	// and their bound is 128 MiB.
+	Budget *budget.Budget
 
 	// Reachable, if set, is asked before every exchange between two members;
 	// false cuts the link in that direction. Tests cut and mend links with it.
@@ -117,6 +125,10 @@ func (c *Config) validate() error {
 	}
 	if c.MinFreeBytes == 0 {
 		c.MinFreeBytes = 512 << 20
+	}
+	if c.FreeBytes == nil {
+		dir := c.Dir
+		c.FreeBytes = func() int64 { return freeBytes(dir) }
 	}
 	if c.Clock == nil {
 		c.Clock = systemClock{}

@@ -8,6 +8,7 @@ import (
 
 	"go.etcd.io/raft/v3"
 	"go.etcd.io/raft/v3/raftpb"
+	"go.etcd.io/raft/v3/tracker"
 	"google.golang.org/protobuf/proto"
 )
 
@@ -41,6 +42,11 @@ type core struct {
 
 	// committedTerm is the term of the newest committed entry handed out.
 	committedTerm uint64
+
+	// heard is the tick of the last message from each member, of a leader since
+	// it leads.
+	heard   map[uint64]uint64
+	backlog backlog
 
 	inFlight []flight // own proposals, oldest first, pruned lazily
 	reads    reads
@@ -77,7 +83,8 @@ type output struct {
 }
 
 var (
-	errNoLeader = errorf(CodeNoLeader, "no leader: the cluster cannot accept this now, nothing was written")
+	errNoLeader = errorf(CodeNoLeader, "the cluster has no leader now: nothing was changed")
+	errNoRead   = errorf(CodeNoLeader, "the cluster has no leader now that could confirm that this node has the newest; a stale read needs none")
 	errUnknown  = errorf(CodeOutcomeUnknown, "the leader changed before the outcome was known: the write may or may not take effect")
 	errOverload = errorf(CodeOverloaded, "too much work is waiting to be committed or applied")
 	errStopping = errorf(CodeStopping, "the node is stopping")
@@ -92,6 +99,7 @@ func (c *core) tick() {
 			c.waiters.resolve(f.sequence, nil, errUnknown)
 		}
 	}
+	c.backlog.settle(c.applied.Load())
 	c.retryReads()
 	c.advanceTransfer()
 }
@@ -99,9 +107,56 @@ func (c *core) tick() {
 // step takes a message from a member or from the storage steps. Errors are
 // of messages that raft ignores.
 func (c *core) step(m *raftpb.Message) {
+	if from := m.GetFrom(); from != c.id && !raft.IsLocalMsgTarget(from) {
+		if c.heard == nil {
+			c.heard = map[uint64]uint64{}
+		}
+		c.heard[from] = c.ticks
+		if c.lost(m) {
+			return
+		}
+	}
 	if err := c.rn.Step(m); err != nil && !errors.Is(err, raft.ErrProposalDropped) {
 		c.logger.Debug("raft message ignored", "type", m.GetType().String(), "from", m.GetFrom(), "error", err)
 	}
+}
+
+// lost reports whether a message of a member is to be dropped, as the network
+// may drop one: whoever sent it tries again.
+func (c *core) lost(m *raftpb.Message) bool {
+	switch m.GetType() {
+	case raftpb.MsgApp, raftpb.MsgProp:
+		// Heartbeats and empty messages pass: by them the leader stays the
+		// leader, and learns where to go on when the apply step has caught up.
+		return len(m.GetEntries()) > 0 && !c.backlog.take(m.GetEntries(), c.applied.Load())
+	case raftpb.MsgReadIndex:
+		return !c.mayRead() && c.alone()
+	}
+	return false
+}
+
+// alone reports that this member is the only voter.
+func (c *core) alone() bool {
+	voters := 0
+	c.rn.WithProgress(func(_ uint64, typ raft.ProgressType, _ tracker.Progress) {
+		if typ == raft.ProgressTypePeer {
+			voters++
+		}
+	})
+	return voters == 1
+}
+
+// unreachable notes that messages to a member are being lost.
+func (c *core) unreachable(id uint64) {
+	delete(c.heard, id)
+	c.rn.ReportUnreachable(id)
+}
+
+// silent returns how many ticks ago a member was heard of last, since this one
+// leads; false if never.
+func (c *core) silent(id uint64) (ticks uint64, ok bool) {
+	at, ok := c.heard[id]
+	return c.ticks - at, ok
 }
 
 // accepting reports whether the next proposal may enter. It says no while
@@ -131,7 +186,7 @@ func (c *core) propose(p *proposal) {
 	case c.lead == raft.None:
 		p.done(nil, errNoLeader)
 		return
-	case c.commit > c.applied.Load()+maxApplyLag:
+	case c.commit > c.applied.Load()+maxApplyLag || c.backlog.full(c.applied.Load()):
 		p.done(nil, errOverload)
 		return
 	}
@@ -168,6 +223,7 @@ func (c *core) ready() (out output, any bool) {
 		switch {
 		case m.GetTo() == raft.LocalAppendThread:
 			out.append = m
+			c.backlog.grow(m.GetSnapshot().GetMetadata().GetIndex(), m.GetEntries(), c.applied.Load())
 		case m.GetTo() == raft.LocalApplyThread:
 			out.apply = m
 		case m.GetType() == raftpb.MsgSnap:
@@ -187,6 +243,9 @@ func (c *core) ready() (out output, any bool) {
 		out.changed = true
 		if ss.Lead != c.lead {
 			c.leaderLost()
+		}
+		if ss.RaftState == raft.StateLeader && c.role != raft.StateLeader {
+			clear(c.heard)
 		}
 		c.lead, c.role = ss.Lead, ss.RaftState
 		c.finishTransfer()
@@ -285,7 +344,7 @@ type confirmedRead struct {
 
 func (c *core) read(done func(error)) {
 	if c.lead == raft.None {
-		done(errNoLeader)
+		done(errNoRead)
 		return
 	}
 	if len(c.reads.waiting) >= maxWaitingReads {
@@ -309,8 +368,12 @@ func (c *core) startReads() {
 
 // mayRead: a new leader's commit index may be behind what the leader before it
 // acknowledged until an entry of its own term is committed. Raft sees to it
-// itself, except in a cluster of one voter.
-func (c *core) mayRead() bool { return c.role != raft.StateLeader || c.committedTerm == c.term }
+// itself, except in a cluster of one voter, also for reads of a learner. Raft is
+// asked because it may have become the leader since the last Ready.
+func (c *core) mayRead() bool {
+	s := c.rn.BasicStatus()
+	return s.RaftState != raft.StateLeader || c.committedTerm == s.HardState.GetTerm()
+}
 
 func (c *core) requestRead() {
 	c.sequence++
@@ -354,7 +417,7 @@ func (c *core) advanceReads() {
 		}
 	}
 	if c.lead == raft.None {
-		c.failReads(errNoLeader)
+		c.failReads(errNoRead)
 	}
 	c.startReads()
 }
@@ -386,6 +449,7 @@ func (c *core) stop() {
 		}
 	}
 	c.reads.confirmed = nil
+	c.backlog.release()
 	if t := c.transfer; t != nil {
 		c.transfer = nil
 		t.done(errStopping)
@@ -395,6 +459,9 @@ func (c *core) stop() {
 // applyConfChange tells raft the outcome of a configuration change; nil means
 // that it was rejected, which raft must hear as well.
 func (c *core) applyConfChange(cc *raftpb.ConfChange) *raftpb.ConfState {
+	if cc.GetType() == raftpb.ConfChangeRemoveNode {
+		delete(c.heard, cc.GetNodeId())
+	}
 	if cc == nil {
 		cc = &raftpb.ConfChange{Type: raftpb.ConfChangeAddNode.Enum(), NodeId: proto.Uint64(raft.None)}
 	}

@@ -37,5 +37,6 @@ func withRemedy(err error, memberID uint64) error {
 // directory cannot be used any more.
 func remedy(memberID uint64) string {
 	return fmt.Sprintf("move the directory away and replace the member: run `raft-chat members replace %d` against a node that is up (--endpoints) and start what it prints. "+
-		"If no other member has the messages, only a copy of the whole directory helps", memberID)
+		"That takes a majority of the members: where fewer are up, start the others first. "+
+		"If no other member has the messages, or a majority is lost for good, only copies of whole data directories help", memberID)
 }

@@ -28,7 +28,9 @@
 //     one batch, resolves waiters, and tells the loop of configuration changes
 //     before their entries count as applied.
 //   - supervise registers this member, promotes learners that have caught up,
-//     and watches the free disk space and the clock.
+//     and steps aside as a leader whose clock is off.
+//   - watch looks at the free disk space, and asks the other members for theirs,
+//     their clocks, and whether they are there (watch.go).
 //   - one goroutine greets each member until it has accepted this node.
 //
 // Replica is the same without goroutines, clock, files and transport, for a

@@ -11,8 +11,8 @@ const (
 	CodeNoLeader       = "no_leader"              // nothing was proposed; another node or a later try may work
 	CodeOutcomeUnknown = "outcome_unknown"        // proposed, and may or may not be committed later
 	CodeOverloaded     = "overloaded"             // refused before it was proposed: apply lags or the log is full of uncommitted entries
-	CodeStorageLow     = "disk_full"              // refused before it was proposed: the disk is nearly full
-	CodeClockSkew      = "clock_skew"             // refused before it was proposed: the clock is off against the leader's
+	CodeStorageLow     = "disk_full"              // refused before it was proposed: the disk here, or a voter's, is nearly full
+	CodeClockSkew      = "clock_skew"             // refused before it was proposed: the clock is off against the voters'
 	CodeStopping       = "stopping"               // the node is being closed or has failed
 	CodeMemberID       = "member_id_invalid"      // an id of zero
 	CodeMemberURL      = "member_url_invalid"     // not an http URL of host and port

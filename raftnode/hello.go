@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"slices"
 	"time"
 )
 
@@ -46,6 +47,7 @@ type helloReply struct {
 	ClusterID   uint64      `json:"cluster_id"`
 	ID          uint64      `json:"id"`
 	Incarnation Incarnation `json:"incarnation"`
+	TimeNS      int64       `json:"time_ns,omitempty"` // its clock
 }
 
 const helloVersion = 1
@@ -73,9 +75,10 @@ func (p *peers) self(to uint64) caller {
 // hello asks x to accept this node, and checks that x is who it should be.
 func (p *peers) hello(ctx context.Context, x *peer) error {
 	if !p.n.cfg.reachable(p.n.cfg.ID, x.id) || !p.n.cfg.reachable(x.id, p.n.cfg.ID) {
-		return errors.New("link is cut")
+		return errLinkCut
 	}
 	var reply helloReply
+	before := p.n.cfg.Clock.Now().UnixNano()
 	if err := p.post(ctx, x.url+helloPath, helloRequest{
 		Version: helloVersion, caller: p.self(x.id), PeerURL: p.n.cfg.ownURL(), Expected: p.n.replica.incarnationOf(x.id),
 	}, &reply); err != nil {
@@ -90,8 +93,14 @@ func (p *peers) hello(ctx context.Context, x *peer) error {
 	p.mu.Lock()
 	p.seen[x.id] = reply.Incarnation
 	p.mu.Unlock()
+	// Before the first raft message: no node leads or follows, and so proposes,
+	// that has not compared its clock.
+	p.n.watch.compare(x.id, before, reply.TimeNS, p.n.cfg.Clock.Now().UnixNano())
+	p.n.judge()
 	return nil
 }
+
+var errLinkCut = errors.New("link is cut")
 
 // askCluster is the first step of a join: it learns the cluster's id from
 // any member, which must have this node in its configuration already.
@@ -100,6 +109,10 @@ func (p *peers) askCluster(ctx context.Context) error {
 	own := n.cfg.ownURL()
 	retry, stop := n.cfg.Clock.Tick(5 * n.cfg.TickInterval)
 	defer stop()
+	if !slices.ContainsFunc(n.cfg.Cluster, func(x Peer) bool { return x.ID != n.cfg.ID }) {
+		return fmt.Errorf("join: --cluster lists this member alone, so there is nobody to ask: list a member of the running cluster too, as ID=URL, beside %d=%s", n.cfg.ID, own)
+	}
+	var waiting lasting
 	for round := 0; ; round++ {
 		var lastErr error
 		for _, x := range n.cfg.Cluster {
@@ -127,11 +140,13 @@ func (p *peers) askCluster(ctx context.Context) error {
 		if errors.As(lastErr, &refused) && round >= 5 {
 			return lastErr
 		}
-		n.logger.Info("waiting for a member of the cluster to join", "reason", lastErr)
+		if times, due := waiting.due(n.cfg.Clock.Now(), lastErr); due {
+			n.logger.Info("waiting for a member of the cluster to join", "reason", lastErr, "attempts", times)
+		}
 		select {
 		case <-retry:
 		case <-ctx.Done():
-			return fmt.Errorf("join: no member of the cluster answered: %w", lastErr)
+			return fmt.Errorf("join: %w: no member of the cluster answered: %w", ctx.Err(), lastErr)
 		}
 	}
 }
@@ -163,7 +178,7 @@ func (p *peers) serveHello(w http.ResponseWriter, r *http.Request) {
 		p.welcome(&q, vouched)
 	}
 	n := p.n
-	answer(w, helloReply{Version: helloVersion, ClusterID: n.identity.ClusterID, ID: n.cfg.ID, Incarnation: n.identity.Incarnation})
+	answer(w, helloReply{Version: helloVersion, ClusterID: n.identity.ClusterID, ID: n.cfg.ID, Incarnation: n.identity.Incarnation, TimeNS: n.cfg.Clock.Now().UnixNano()})
 }
 
 func (p *peers) checkHello(q *helloRequest) *Error {

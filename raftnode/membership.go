@@ -7,7 +7,6 @@ import (
 	"errors"
 	"net/http"
 	"slices"
-	"time"
 
 	"go.etcd.io/raft/v3"
 	"go.etcd.io/raft/v3/raftpb"
@@ -22,7 +21,8 @@ const (
 	opRemove   = "remove"
 	opTransfer = "transfer"
 	opStatus   = "status"
-	opVouch    = "vouch" // answered by any member
+	opVouch    = "vouch"  // answered by any member
+	opReport   = "report" // answered by any member
 )
 
 type callRequest struct {
@@ -36,10 +36,11 @@ type callRequest struct {
 }
 
 type callReply struct {
-	TimeNS   int64      `json:"time_ns"` // the leader's clock
-	Last     uint64     `json:"last"`    // the leader's last index
-	Progress []progress `json:"progress,omitempty"`
-	Vouched  bool       `json:"vouched,omitempty"`
+	TimeNS   int64        `json:"time_ns"` // the clock of whoever answers
+	Last     uint64       `json:"last"`    // the leader's last index
+	Progress []progress   `json:"progress,omitempty"`
+	Vouched  bool         `json:"vouched,omitempty"`
+	Disks    []diskReport `json:"disks,omitempty"` // for opReport
 }
 
 // progress is what the leader knows of one member.
@@ -47,6 +48,7 @@ type progress struct {
 	ID     uint64 `json:"id"`
 	Match  uint64 `json:"match"`
 	Active bool   `json:"active"`
+	silent uint64 // ticks since it was heard of, if it is active
 }
 
 // MemberStatus is a member's record with what the leader knows of it. Match,
@@ -56,7 +58,7 @@ type MemberStatus struct {
 	Role   string // leader, follower or learner
 	Match  uint64 // index up to which its log is known to agree with the leader's
 	Lag    uint64 // entries it is behind the leader
-	Active bool   // heard of within an election timeout
+	Active bool   // heard of within an election timeout, since the leader leads
 }
 
 // Members returns the member records as of this node, by id.
@@ -213,6 +215,9 @@ func (n *Node) lead(ctx context.Context, q callRequest) (reply callReply, err er
 		reply.Vouched = n.applier.members.Load().vouches(q.ID, q.About, q.PeerURL)
 		return reply, nil
 	}
+	if q.Op == opReport {
+		return callReply{TimeNS: n.cfg.Clock.Now().UnixNano(), Disks: n.disks()}, nil
+	}
 	if s := n.Status(); s.Leader != n.cfg.ID {
 		return reply, errNoLeader
 	}
@@ -249,7 +254,12 @@ func (n *Node) leaderProgress(ctx context.Context) (callReply, error) {
 // progress adds what the leader knows of the members to reply.
 func (c *core) progress(reply *callReply) {
 	c.rn.WithProgress(func(id uint64, _ raft.ProgressType, pr tracker.Progress) {
-		reply.Progress = append(reply.Progress, progress{ID: id, Match: pr.Match, Active: pr.RecentActive || id == c.id})
+		p := progress{ID: id, Match: pr.Match, Active: id == c.id}
+		if silent, ok := c.silent(id); ok {
+			// The longest election timeout: raft draws one or two of the shortest.
+			p.Active, p.silent = silent <= 2*uint64(c.electionTicks), silent
+		}
+		reply.Progress = append(reply.Progress, p)
 		if id == c.id {
 			reply.Last = pr.Match
 		}
@@ -312,7 +322,7 @@ func (n *Node) remove(ctx context.Context, id uint64) error {
 	if id == n.cfg.ID {
 		// A leader that removes itself would leave an election behind, and
 		// would be gone before it could answer.
-		if err := n.transferAway(ctx); err != nil {
+		if err := n.transferAway(ctx, anybody); err != nil {
 			return err
 		}
 		return errorf(codeMoved, "member %d gave the leadership away to be removed", id)
@@ -395,150 +405,4 @@ func (n *Node) proposeAndWait(ctx context.Context, p *proposal) error {
 	case <-n.stop:
 		return errUnknown
 	}
-}
-
-func (n *Node) transferTo(ctx context.Context, to uint64) error {
-	m := n.applier.members.Load()
-	if _, ok := m.member(to); !ok {
-		return errorf(CodeMemberNotFound, "no member has the id %d", to)
-	}
-	if !m.isVoter(to) {
-		return errorf(CodeLearnerBehind, "member %d is a learner and cannot lead", to)
-	}
-	done := make(chan error, 1)
-	if err := n.onLoop(ctx, func() { n.core.transferTo(to, func(err error) { done <- err }) }); err != nil {
-		return err
-	}
-	select {
-	case err := <-done:
-		return err
-	case <-ctx.Done():
-		return errorf(CodeTransferFailed, "member %d did not take over in time", to)
-	case <-n.stop:
-		return errStopping
-	}
-}
-
-// transferAway hands the leadership to the voter that has most of the log.
-func (n *Node) transferAway(ctx context.Context) error {
-	status, err := n.leaderProgress(ctx)
-	if err != nil {
-		return err
-	}
-	var best progress
-	for _, p := range status.Progress {
-		if p.ID != n.cfg.ID && p.Active && n.applier.members.Load().isVoter(p.ID) && (best.ID == 0 || p.Match > best.Match) {
-			best = p
-		}
-	}
-	if best.ID == 0 {
-		return errorf(CodeQuorumAtRisk, "no other voter answers")
-	}
-	return n.transferTo(ctx, best.ID)
-}
-
-// HandOver moves the leadership to another member if this node has it, as the
-// first step of a planned stop: requests are served on while it moves. It is
-// tried once.
-func (n *Node) HandOver(ctx context.Context) {
-	n.handing.Do(func() { n.handOver(ctx) })
-}
-
-func (n *Node) handOver(ctx context.Context) {
-	if n.Status().Leader != n.cfg.ID || len(n.applier.members.Load().Voters) == 1 {
-		return
-	}
-	if err := n.transferAway(ctx); err != nil {
-		n.logger.Warn("stopping without handing the leadership over", "error", err)
-	}
-}
-
-// superviseLoop registers this member, promotes learners that have caught up,
-// and watches the disk and the clock.
-func (n *Node) superviseLoop() {
-	tick, stopTick := n.cfg.Clock.Tick(5 * n.cfg.TickInterval)
-	defer stopTick()
-	ctx, cancel := context.WithCancel(context.Background())
-	defer cancel()
-	n.wg.Go(func() {
-		<-n.stop
-		cancel()
-	})
-	checked := uint64(raft.None) // whose clock was compared last
-	for round := 0; ; round++ {
-		n.register(ctx)
-		switch leader := n.Status().Leader; {
-		case leader == n.cfg.ID:
-			n.clockSkew.Store(0)
-			n.promoteReady(ctx)
-		case leader != checked || round%10 == 0: // a new leader's clock at once
-			n.checkClock(ctx)
-			checked = leader
-		}
-		low := freeBytes(n.cfg.Dir) < n.cfg.MinFreeBytes
-		if low != n.storageLow.Swap(low) {
-			n.logger.Warn("free disk space crossed the reserve", "low", low, "reserve_bytes", n.cfg.MinFreeBytes)
-		}
-		select {
-		case <-tick:
-		case <-n.statusMoved:
-		case <-n.stop:
-			return
-		}
-	}
-}
-
-// register states this directory's incarnation and this member's addresses
-// through the log, whenever the records do not have them.
-func (n *Node) register(ctx context.Context) {
-	self, ok := n.applier.members.Load().member(n.cfg.ID)
-	if !ok || n.Status().Leader == raft.None || (self.Incarnation == n.identity.Incarnation && self.Attributes == n.cfg.Attributes) {
-		return
-	}
-	payload, err := json.Marshal(attributeEntry{ID: n.cfg.ID, Attributes: n.cfg.Attributes})
-	if err != nil {
-		n.fail(err)
-		return
-	}
-	err = n.proposeAndWait(ctx, &proposal{kind: kindAttributes, payload: payload})
-	var e *Error
-	if errors.As(err, &e) && e.Code == CodeMemberIDUsed {
-		n.fail(&IdentityError{e.Detail})
-	}
-}
-
-func (n *Node) promoteReady(ctx context.Context) {
-	for _, m := range n.applier.members.Load().Members {
-		if !m.AutoPromote {
-			continue
-		}
-		if err := n.promote(ctx, m.ID); err == nil {
-			n.logger.Info("learner promoted to voter", "member", m.ID)
-		}
-	}
-}
-
-// checkClock compares the clock with the leader's. The answer is worth the
-// round trip's time: what lies within it is not counted.
-func (n *Node) checkClock(ctx context.Context) {
-	before := n.cfg.Clock.Now()
-	reply, err := n.call(ctx, callRequest{Op: opStatus})
-	if err != nil || reply.TimeNS == 0 {
-		return
-	}
-	after := n.cfg.Clock.Now()
-	leader := time.Unix(0, reply.TimeNS)
-	var off time.Duration
-	switch {
-	case leader.Before(before):
-		off = before.Sub(leader)
-	case leader.After(after):
-		off = after.Sub(leader)
-	}
-	if off.Abs() <= n.cfg.electionTimeout() {
-		off = 0
-	} else {
-		n.logger.Error("the clock is off against the leader's: this node proposes nothing", "seconds", off.Seconds())
-	}
-	n.clockSkew.Store(int64(off))
 }

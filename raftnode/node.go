@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"go.etcd.io/etcd/client/pkg/v3/fileutil"
 	"go.etcd.io/raft/v3/raftpb"
@@ -38,11 +39,19 @@ type Node struct {
 	compacting  atomic.Bool
 	sending     atomic.Int32      // snapshots being sent; more log is kept meanwhile
 	snapRetry   map[uint64]uint64 // by member, the tick before which no snapshot is tried again; the loop's
-	storageLow  atomic.Bool
-	clockSkew   atomic.Int64 // ns against the leader, when beyond bounds; else 0
-	confMu      sync.Mutex   // one membership change at a time
+	confMu      sync.Mutex        // one membership change at a time
 
-	stop     chan struct{} // closed: every goroutine ends
+	watch       watch
+	judging     sync.Mutex
+	storageLow  atomic.Bool   // here
+	lowMember   atomic.Uint64 // whose disk is nearly full, 0 if nobody's
+	clockOffset atomic.Int64  // ns that this clock is ahead of the voters' median
+	clockOff    atomic.Bool   // by more than an election timeout
+	aside       uint64        // round in which stepAside was tried last; superviseLoop's
+
+	stop     chan struct{}   // closed: every goroutine ends
+	ctx      context.Context // ends with it
+	cancel   context.CancelFunc
 	ending   sync.Once
 	failed   chan struct{} // closed: the node stopped by itself
 	failing  sync.Once
@@ -51,6 +60,9 @@ type Node struct {
 	closing  sync.Once
 	closeErr error
 	wg       sync.WaitGroup
+	grace    time.Duration // see Close
+	spawning sync.Mutex
+	closed   bool // nothing joins wg any more; guarded by spawning
 }
 
 // Status is what a node knows of itself and the leader at one moment.
@@ -79,24 +91,22 @@ type applyTask struct {
 
 // Open starts a member: it takes the data directory, reads the log, brings
 // the state machine up to it and begins to talk to the other members. With
-// Join it first asks the running cluster who it is and may wait for it until
-// ctx ends.
+// Join it first asks the running cluster who it is and may wait for it. Open
+// gives up with the cause of ctx when that ends; what a crash at that moment
+// would have left undone, the next Open does.
 func Open(ctx context.Context, cfg Config) (_ *Node, err error) {
 	if err := cfg.validate(); err != nil {
 		return nil, errors.Join(err, closeListener(&cfg))
 	}
-	n := &Node{
-		cfg: cfg, logger: cfg.Logger, replica: newReplica(cfg.ID),
-		messages:  make(chan *raftpb.Message, 1024),
-		local:     make(chan []*raftpb.Message, 64),
-		proposals: make(chan *proposal), readers: make(chan func(error), 1024), calls: make(chan func()),
-		appendq: queue[appendTask]{ready: make(chan struct{}, 1)}, applyq: queue[applyTask]{ready: make(chan struct{}, 1)}, reports: queue[func()]{ready: make(chan struct{}, 1)},
-		statusMoved: make(chan struct{}, 1), snapRetry: map[uint64]uint64{},
-		stop: make(chan struct{}), failed: make(chan struct{}),
-	}
-	n.peers = newPeers(n)
+	n := newNode(cfg)
+	release := context.AfterFunc(ctx, n.end)
+	defer release()
 	defer func() {
+		if errors.Is(err, errStopping) && ctx.Err() != nil {
+			err = fmt.Errorf("open node: %w", context.Cause(ctx))
+		}
 		if err != nil {
+			n.cancel()
 			err = errors.Join(err, closeListener(&cfg), n.releaseResources())
 		}
 	}()
@@ -115,8 +125,14 @@ func Open(ctx context.Context, cfg Config) (_ *Node, err error) {
 	if err != nil {
 		return nil, err
 	}
+	if ctx.Err() != nil {
+		return nil, errStopping
+	}
 	if err := n.recoverState(rec); err != nil {
 		return nil, err
+	}
+	if !release() {
+		return nil, errStopping // from here on Close ends the node
 	}
 	if err := n.startRaft(&cfg, n.identity.Boots, rec); err != nil {
 		return nil, err
@@ -130,7 +146,24 @@ func Open(ctx context.Context, cfg Config) (_ *Node, err error) {
 	n.wg.Go(n.applyLoop)
 	n.wg.Go(n.loop)
 	n.wg.Go(n.superviseLoop)
+	n.wg.Go(n.watchLoop)
 	return n, nil
+}
+
+// newNode makes a node of a validated configuration, which owns nothing yet.
+func newNode(cfg Config) *Node {
+	n := &Node{
+		cfg: cfg, logger: cfg.Logger, replica: newReplica(cfg.ID),
+		messages:  make(chan *raftpb.Message, 1024),
+		local:     make(chan []*raftpb.Message, 64),
+		proposals: make(chan *proposal), readers: make(chan func(error), 1024), calls: make(chan func()),
+		appendq: queue[appendTask]{ready: make(chan struct{}, 1)}, applyq: queue[applyTask]{ready: make(chan struct{}, 1)}, reports: queue[func()]{ready: make(chan struct{}, 1)},
+		statusMoved: make(chan struct{}, 1), snapRetry: map[uint64]uint64{},
+		watch: newWatch(), grace: closeGrace, stop: make(chan struct{}), failed: make(chan struct{}),
+	}
+	n.ctx, n.cancel = context.WithCancel(context.Background())
+	n.peers = newPeers(n)
+	return n
 }
 
 func closeListener(c *Config) error {
@@ -183,7 +216,9 @@ func (n *Node) recoverState(rec recovered) error {
 		confChange: n.onLoopConfChange, changed: n.membershipChanged,
 	}
 	staged := func(index uint64, f func(io.Reader) error) error {
-		return withSnapshot(stagedPath(n.cfg.Dir, index), func(_ snapHeader, content io.Reader) error { return f(content) })
+		return withSnapshot(stagedPath(n.cfg.Dir, index), func(_ snapHeader, content io.Reader) error {
+			return f(untilStop{content, n.stop})
+		})
 	}
 	if err := n.replica.recoverState(sm, staged, rec, n.identity.Cluster); err != nil {
 		return fmt.Errorf("data directory %s: %w", n.cfg.Dir, err)
@@ -207,6 +242,9 @@ func (n *Node) membershipChanged(m *membership) {
 // fail stops the node for good: nothing is written, acknowledged or voted
 // after a failed write.
 func (n *Node) fail(err error) {
+	if errors.Is(err, errStopping) {
+		return // it ended because the node stops
+	}
 	n.failing.Do(func() {
 		n.err = err
 		if errors.Is(err, ErrRemoved) {
@@ -222,22 +260,67 @@ func (n *Node) fail(err error) {
 // Fail stops the node because what it replicates cannot go on.
 func (n *Node) Fail(err error) { n.fail(err) }
 
-func (n *Node) end() { n.ending.Do(func() { close(n.stop) }) }
+func (n *Node) end() {
+	n.ending.Do(func() {
+		close(n.stop)
+		n.cancel()
+	})
+}
 
-// Close hands the leadership over if this node has it, stops every goroutine
-// and waits for them. ctx bounds the handing over. Calling it twice is fine.
+// spawn runs f on a goroutine that Close waits for, or not at all when Close
+// waits already: whoever calls it may be a request that came late.
+func (n *Node) spawn(f func()) {
+	n.spawning.Lock()
+	defer n.spawning.Unlock()
+	if !n.closed {
+		n.wg.Go(f)
+	}
+}
+
+// closeGrace is what Close takes beyond ctx at most.
+const closeGrace = 4 * time.Second
+
+// ErrStuck is why Close gave up: a disk or the state machine does not return. What
+// the node holds stays open, the state machine included, until the process ends.
+var ErrStuck = errors.New("a disk or the store does not answer: the node could not be closed")
+
+// Close hands the leadership over if this node has it, for at most half of the
+// time that ctx leaves, stops every goroutine and waits for them. Some seconds after
+// ctx has ended it gives up and returns ErrStuck. Calling it twice is fine.
 func (n *Node) Close(ctx context.Context) error {
 	n.closing.Do(func() {
 		if n.Err() == nil {
 			n.HandOver(ctx)
 		}
 		n.end()
-		n.wg.Wait()
-		n.peers.close()
-		n.core.stop()
-		n.closeErr = n.releaseResources()
+		done := make(chan error, 1)
+		go func() { done <- n.finish() }()
+		select {
+		case n.closeErr = <-done:
+			return
+		case <-ctx.Done():
+		}
+		// It may be others that took the time: the rest takes some milliseconds.
+		grace := time.NewTimer(n.grace)
+		defer grace.Stop()
+		select {
+		case n.closeErr = <-done:
+		case <-grace.C:
+			n.closeErr = ErrStuck
+		}
 	})
 	return n.closeErr
+}
+
+// finish ends when nothing of this node runs any more.
+func (n *Node) finish() error {
+	n.spawning.Lock()
+	n.closed = true
+	n.spawning.Unlock()
+	n.wg.Wait()
+	n.peers.close()
+	n.core.stop()
+	return n.releaseResources()
 }
 
 // releaseResources lets go of the log and the directory.

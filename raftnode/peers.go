@@ -43,6 +43,7 @@ type peers struct {
 	seen     map[uint64]Incarnation              // as they said in a hello
 	requests map[*http.ResponseController]uint64 // of rafthttp, under way, by member
 	closed   bool
+	handling sync.WaitGroup // of requests; counted up under mu while not closed
 }
 
 // peer is one other member.
@@ -113,7 +114,25 @@ func (p *peers) close() {
 	if p.transport != nil {
 		p.transport.Stop()
 	}
+	p.handling.Wait()
 	p.client.CloseIdleConnections()
+}
+
+// counted lets close wait for the requests under way, which may write files, and
+// refuses what comes later.
+func (p *peers) counted(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		p.mu.Lock()
+		if p.closed {
+			p.mu.Unlock()
+			http.Error(w, errStopping.Error(), http.StatusServiceUnavailable)
+			return
+		}
+		p.handling.Add(1)
+		p.mu.Unlock()
+		defer p.handling.Done()
+		next.ServeHTTP(w, r)
+	})
 }
 
 // reconcile makes the peers those of the member records.
@@ -164,7 +183,7 @@ func (p *peers) forget(x *peer) {
 		}
 	}
 	// An id is never used again, so nothing depends on when this is done.
-	p.n.wg.Go(func() {
+	p.n.spawn(func() {
 		p.changing.Lock()
 		defer p.changing.Unlock()
 		p.transport.RemovePeer(types.ID(x.id))
@@ -175,10 +194,13 @@ func (p *peers) forget(x *peer) {
 func (p *peers) greet(ctx context.Context, x *peer) {
 	retry, stop := p.n.cfg.Clock.Tick(p.n.cfg.TickInterval)
 	defer stop()
-	var last string
+	var waiting lasting
 	for {
 		err := p.hello(ctx, x)
 		if err == nil {
+			if since := waiting.since; !since.IsZero() {
+				p.n.logger.Info("member answers", "member", x.id, "url", x.url, "waited_since", since.UTC().Format(time.RFC3339))
+			}
 			p.changing.Lock()
 			defer p.changing.Unlock()
 			p.mu.Lock()
@@ -197,9 +219,9 @@ func (p *peers) greet(ctx context.Context, x *peer) {
 			return
 		case ctx.Err() != nil:
 			return
-		case err.Error() != last:
-			last = err.Error()
-			p.n.logger.Info("waiting for member", "member", x.id, "url", x.url, "reason", last)
+		}
+		if times, due := waiting.due(p.n.cfg.Clock.Now(), err); due {
+			p.n.logger.Info("waiting for member", "member", x.id, "url", x.url, "reason", err, "attempts", times)
 		}
 		select {
 		case <-retry:
@@ -243,7 +265,7 @@ func (p *peers) meet(id uint64, url string) *peer {
 	ctx, cancel := context.WithCancel(context.Background())
 	fresh := &peer{id: id, url: url, cancel: cancel, kick: make(chan struct{}, 1)}
 	p.known[id] = fresh
-	p.n.wg.Go(func() { p.greet(ctx, fresh) })
+	p.n.spawn(func() { p.greet(ctx, fresh) })
 	return fresh
 }
 
@@ -299,7 +321,7 @@ func (p *peers) routes() http.Handler {
 	mux.Handle(rafthttp.RaftPrefix+"/", p.guarded(p.handler))
 	mux.HandleFunc("POST "+helloPath, p.serveHello)
 	mux.HandleFunc("POST "+callPath, p.serveCall)
-	return mux
+	return p.counted(mux)
 }
 
 // guarded refuses strangers before rafthttp sees them: a cluster id is no
@@ -331,7 +353,7 @@ func (p *peers) guarded(next http.Handler) http.Handler {
 		if r.URL.Path == rafthttp.RaftSnapshotPrefix {
 			// A snapshot is stored twice until the swap, and must leave room
 			// for what the node itself writes.
-			free := freeBytes(p.n.cfg.Dir)
+			free := p.n.cfg.FreeBytes()
 			r.Body = http.MaxBytesReader(w, r.Body, max((free-p.n.cfg.MinFreeBytes)/2, 1<<20))
 		}
 		defer p.track(uint64(from), http.NewResponseController(w))()
@@ -369,7 +391,9 @@ func (n *Node) Process(ctx context.Context, m *raftpb.Message) error {
 	}
 	if m.GetType() == raftpb.MsgSnap {
 		if err := n.acceptSnapshot(m); err != nil {
-			n.logger.Error("snapshot refused", "from", m.GetFrom(), "error", err)
+			if !errors.Is(err, errStopping) {
+				n.logger.Error("snapshot refused", "from", m.GetFrom(), "error", err)
+			}
 			return err
 		}
 	}
@@ -388,7 +412,7 @@ func (n *Node) IsIDRemoved(id uint64) bool { return n.applier.members.Load().isR
 
 // ReportUnreachable implements rafthttp.Raft.
 func (n *Node) ReportUnreachable(id uint64) {
-	n.post(func() { n.core.rn.ReportUnreachable(id) })
+	n.post(func() { n.core.unreachable(id) })
 }
 
 // ReportSnapshot implements rafthttp.Raft.
@@ -413,11 +437,22 @@ func (l deadlineListener) Accept() (net.Conn, error) {
 	return deadlineConn{c}, nil
 }
 
-func (c deadlineConn) Write(b []byte) (int, error) {
-	if err := c.SetWriteDeadline(time.Now().Add(rafthttp.DefaultConnWriteTimeout)); err != nil {
-		return 0, err
+// writeStep is how much has to get through within one deadline: a large entry
+// comes as one write.
+const writeStep = 256 << 10
+
+func (c deadlineConn) Write(b []byte) (written int, err error) {
+	for err == nil && (written == 0 || written < len(b)) {
+		if err := c.SetWriteDeadline(time.Now().Add(rafthttp.DefaultConnWriteTimeout)); err != nil {
+			return written, err
+		}
+		var n int
+		n, err = c.Conn.Write(b[written:min(len(b), written+writeStep)])
+		if written += n; len(b) == 0 {
+			break
+		}
 	}
-	return c.Conn.Write(b)
+	return written, err
 }
 
 var _ Network = (*peers)(nil)

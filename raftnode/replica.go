@@ -7,6 +7,8 @@ import (
 
 	"go.etcd.io/raft/v3"
 	"go.etcd.io/raft/v3/raftpb"
+
+	"github.com/raft-chat/raft-chat/internal/budget"
 )
 
 // replica is a member without goroutines, clock, files or network: the core
@@ -161,7 +163,9 @@ func (r *replica) startRaft(c *Config, boots uint64, rec recovered) (err error) 
 		// The boots alone would do, but an older copy of their file repeats them,
 		// and what is in the log can still come to an answer.
 		sequence: max(boots<<40, r.sequence), term: rec.state.GetTerm(), commit: rec.state.GetCommit(),
+		backlog: backlog{account: c.Budget.Account(budget.Log)},
 	}
+	r.core.backlog.grow(mark.GetIndex(), rec.entries, r.applied.Load())
 	if len(members.Voters) == 1 && members.isVoter(r.id) {
 		// Alone: nobody else can lead, so there is nothing to wait for.
 		if err := rn.Campaign(); err != nil {

@@ -2,6 +2,8 @@ package raftnode
 
 import (
 	"context"
+	"strconv"
+	"time"
 )
 
 // Propose hands data to the log as one entry. It blocks while enough of this
@@ -9,15 +11,23 @@ import (
 // refused it. done is called exactly once, perhaps before Propose returns,
 // with the state machine's result or an *Error; it must not block.
 func (n *Node) Propose(ctx context.Context, data []byte, done func(result any, err error)) {
-	if n.storageLow.Load() {
-		done(nil, errorf(CodeStorageLow, "less than %d MiB are free on the disk: this node takes no more messages", n.cfg.MinFreeBytes>>20))
+	if id := n.lowMember.Load(); id != 0 {
+		done(nil, n.lowError(id))
 		return
 	}
-	if skew := n.clockSkew.Load(); skew != 0 {
-		done(nil, errorf(CodeClockSkew, "this node's clock is off by %.1f s against the leader's", float64(skew)/1e9))
+	if n.clockOff.Load() {
+		done(nil, errorf(CodeClockSkew, "this node's clock is off by %.1f s against the voters' median: use another node until it is right", time.Duration(n.clockOffset.Load()).Seconds()))
 		return
 	}
 	n.enqueue(ctx, &proposal{kind: kindApplication, payload: data, done: done})
+}
+
+func (n *Node) lowError(id uint64) *Error {
+	member := strconv.FormatUint(id, 10)
+	if m, ok := n.applier.members.Load().member(id); ok && m.Name != "" && m.Name != member {
+		member += " (" + m.Name + ")"
+	}
+	return errorf(CodeStorageLow, "member %s has less free disk space than its reserve (--min-free-bytes): no messages are taken until there is room; reading and administration go on", member)
 }
 
 func (n *Node) enqueue(ctx context.Context, p *proposal) {
@@ -38,7 +48,7 @@ func (n *Node) ReadIndex(ctx context.Context) error {
 	select {
 	case n.readers <- func(err error) { result <- err }:
 	case <-ctx.Done():
-		return errNoLeader
+		return errNoRead
 	case <-n.stop:
 		return errStopping
 	}
@@ -60,8 +70,19 @@ func (n *Node) Status() Status {
 // Name is this member's name.
 func (n *Node) Name() string { return n.cfg.Name }
 
-// StorageLow reports that the free disk space is below the reserve.
+// StorageLow reports that the free disk space here is below the reserve.
 func (n *Node) StorageLow() bool { return n.storageLow.Load() }
+
+// LowMember is a member whose free disk space is below its reserve, so that this
+// node takes no proposals; 0 if there is none.
+func (n *Node) LowMember() uint64 { return n.lowMember.Load() }
+
+// ClockOffset is how far this node's clock is ahead of the voters' median, and
+// whether that is more than an election timeout, so that this node takes no
+// proposals. In a cluster of one it is 0.
+func (n *Node) ClockOffset() (ahead time.Duration, off bool) {
+	return time.Duration(n.clockOffset.Load()), n.clockOff.Load()
+}
 
 // Failed is closed when the node stopped by itself; Err then says why.
 func (n *Node) Failed() <-chan struct{} { return n.failed }

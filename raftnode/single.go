@@ -229,7 +229,7 @@ func (r *Replica) ReportSnapshot(to uint64, arrived bool) {
 }
 
 // ReportUnreachable tells raft that messages to a member are being lost.
-func (r *Replica) ReportUnreachable(id uint64) { r.core.rn.ReportUnreachable(id) }
+func (r *Replica) ReportUnreachable(id uint64) { r.core.unreachable(id) }
 
 // Accepting reports whether Propose may be called now.
 func (r *Replica) Accepting() bool { return r.core.accepting() }

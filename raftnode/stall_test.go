@@ -480,6 +480,45 @@ func TestReadOfASingleVoterWaitsForWhatWasAcknowledgedBeforeItsRestart(t *testin
 	s.want("when it is", read, "ok")
 }
 
+// Neither is the read of a learner, which asks the leader, answered before that;
+// also when the request comes in the same moment as the election's outcome.
+func TestLearnersReadOfASingleVoterWaitsToo(t *testing.T) {
+	const last, learner = 9, 2
+	s, m := newSingle(t, last)
+	var answers []*raftpb.Message
+	s.drop = func(msg *raftpb.Message) bool {
+		if msg.GetType() == raftpb.MsgReadIndexResp {
+			answers = append(answers, msg)
+		}
+		return true
+	}
+	ask := func() {
+		m.step(&raftpb.Message{Type: raftpb.MsgReadIndex.Enum(), From: new(uint64(learner)), To: new(uint64(1)),
+			Entries: []*raftpb.Entry{{Data: []byte("0123456789abcdef")}}})
+	}
+	m.holdDisk = true
+	for s.run(); m.rn.BasicStatus().RaftState != raft.StateLeader; s.run() {
+		m.holdDisk = false
+		if !s.write(m) {
+			t.Fatalf("the only voter does not get to lead, it is %v", m.role)
+		}
+		m.holdDisk = true
+		ask() // before the core has heard of what raft has become
+	}
+	ask()
+	s.run()
+	if len(answers) != 0 {
+		t.Fatalf("answered with index %d before the first entry of the new term was on the disk", answers[0].GetIndex())
+	}
+	m.holdDisk = false
+	s.run()
+	ask() // a learner asks again
+	s.run()
+	if len(answers) != 1 || answers[0].GetIndex() < last {
+		t.Errorf("%d answers %v, want one of index %d or more", len(answers), answers, last)
+	}
+}
+
 // The same with files and a state machine that had not flushed.
 func TestSingleVoterReadsWhatItAcknowledgedBeforeItsRestart(t *testing.T) {
 	c := newTestCluster(t, 1)

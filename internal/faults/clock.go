@@ -13,8 +13,9 @@ import (
 )
 
 // clockStep sets the wall clock of single nodes. One that is off against the
-// leader's takes no messages; and whatever a leader's clock does, no message
-// is dated before the one ahead of it, which the oracle sees to.
+// others' takes no messages and does not stay the leader, and the others go on;
+// whatever a clock does, no message is dated before the one ahead of it, which
+// the oracle sees to.
 func clockStep(r *run) {
 	var err error
 	r.binary, err = buildStepped(r.ctx, r.source, r.world.dir)
@@ -43,13 +44,20 @@ func clockStep(r *run) {
 
 		leader := r.leader()
 		r.setClock(leader, offset)
+		r.refusesPosts(leader, "clock_skew", id+"/leader")
 		for _, n := range r.without(leader) {
-			r.refusesPosts(n, "clock_skew", fmt.Sprint(id, "/", n.id))
+			r.takesPosts(n, fmt.Sprint(id, "/others/", n.id))
 		}
-		r.progress(50) // at the leader, with its own idea of the time
-		r.did("kill -9", "%v, the leader with the wrong time", leader)
+		r.progress(50) // at the others
+		r.await("another leader", func() error {
+			if r.leader() == leader {
+				return errors.New("the node with the wrong time still leads")
+			}
+			return nil
+		})
+		r.did("kill -9", "%v, the node with the wrong time", leader)
 		leader.kill()
-		r.progress(50) // dated by a leader with the right time
+		r.progress(50)
 		r.start(leader)
 		r.refusesPosts(leader, "clock_skew", id+"/back")
 		r.setClock(leader, 0)

@@ -86,7 +86,7 @@ type Config struct {
 	// 3 to 1,000. Default: 10.
 	ElectionTicks int
 
-	// MaxBodyBytes bounds a request body. Default: 1 MiB.
+	// MaxBodyBytes bounds a request body, at most 16 MiB. Default: 1 MiB.
 	MaxBodyBytes int64
 	// MaxMessageBytes bounds the text of a message, at most 16 MiB; it must fit
 	// into MaxBodyBytes. Default: 64 KiB.
@@ -348,6 +348,11 @@ func (c *Config) checkOrigins() error {
 	return nil
 }
 
+// maxBody is the largest request body that can be set. What it holds becomes one
+// entry: two of them fit into what may wait for the log (chat.ServiceOptions), and
+// one goes through between members of a slow network.
+const maxBody = 16 << 20
+
 func (c *Config) checkLimits() error {
 	for _, d := range []struct {
 		setting  string
@@ -370,10 +375,8 @@ func (c *Config) checkLimits() error {
 	if c.ElectionTicks < 3 || c.ElectionTicks > 1000 {
 		return &ConfigError{"election-ticks", fmt.Sprintf("%d is not between 3 and 1000", c.ElectionTicks)}
 	}
-	// An entry must fit into one raft message with room to spare.
-	const maxBody = 64 << 20
 	if c.MaxBodyBytes < 1 || c.MaxBodyBytes > maxBody {
-		return &ConfigError{"max-body-bytes", fmt.Sprintf("%d is not between 1 and %d", c.MaxBodyBytes, maxBody)}
+		return &ConfigError{"max-body-bytes", fmt.Sprintf("%d is not between 1 and %d (16 MiB): a message is one entry of the log, which every member holds in memory until it is applied", c.MaxBodyBytes, maxBody)}
 	}
 	if c.MaxMessageBytes < 1 || int64(c.MaxMessageBytes) > c.MaxBodyBytes {
 		return &ConfigError{"max-message-bytes", fmt.Sprintf("%d is not between 1 and max-body-bytes (%d)", c.MaxMessageBytes, c.MaxBodyBytes)}

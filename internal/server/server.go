@@ -300,7 +300,11 @@ func (s *Server) close(ctx context.Context) error {
 		s.service.Close()
 	}
 	if s.node != nil {
-		errs = append(errs, s.node.Close(ctx))
+		err := s.node.Close(ctx)
+		errs = append(errs, err)
+		if errors.Is(err, raftnode.ErrStuck) {
+			return errors.Join(errs...) // the store is still in use
+		}
 		s.watching.Wait()
 	}
 	if s.store != nil {
@@ -375,6 +379,9 @@ func (c cluster) Ready(context.Context) error {
 	case c.node.StorageLow():
 		return errors.New("storage: the disk is nearly full")
 	}
+	if ahead, off := c.node.ClockOffset(); off {
+		return fmt.Errorf("clock: off by %.1f s against the voters' median", ahead.Seconds())
+	}
 	return nil
 }
 
@@ -398,6 +405,11 @@ func registerMetrics(r *prometheus.Registry, s *Server) {
 	r.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{Namespace: "raft_chat", Name: "poison_commands_total",
 		Help: "Commands rejected because they made apply panic; the log says more."}, func() float64 { return float64(s.store.Poisoned()) }))
 	gauge("storage_low", "1 if free disk space is below the reserve.", func() float64 { return oneIf(s.node.StorageLow()) })
+	gauge("storage_low_member", "Id of a member whose disk makes this node refuse messages, 0 if there is none.", func() float64 { return float64(s.node.LowMember()) })
+	gauge("clock_offset_seconds", "Seconds that this node's clock is ahead of the voters' median.", func() float64 {
+		ahead, _ := s.node.ClockOffset()
+		return ahead.Seconds()
+	})
 }
 
 func oneIf(b bool) float64 {
