@@ -129,7 +129,7 @@ func (d *apiDocument) check(s *schema, value any) string {
 }
 
 // everywhere are the codes that any URL may answer with; the document names them once.
-var everywhere = []string{codeMethodNotAllowed, codeNotFound, codeInternal}
+var everywhere = []string{codeMethodNotAllowed, codeNotFound, codeMisdirected, codeInternal}
 
 // checkAnswer says what of an answer to a documented URL the document does not have; "" if it has all.
 func (d *apiDocument) checkAnswer(method, pattern string, a answer) string {

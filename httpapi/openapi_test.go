@@ -103,7 +103,7 @@ func tableOfCodes(t *testing.T) (codes []string) {
 	constants := make(map[string]ast.Expr)
 	fileSet := token.NewFileSet()
 	var table *ast.FuncDecl
-	for _, name := range []string{"problem.go", "../chat/errors.go"} {
+	for _, name := range []string{"problem.go", "../chat/errors.go", "../internal/webguard/guard.go"} {
 		file, err := parser.ParseFile(fileSet, name, nil, 0)
 		if err != nil {
 			t.Fatal(err)
@@ -181,8 +181,8 @@ func TestOpenAPIAnswers(t *testing.T) {
 		{"GET", "/", "", "", ""}, {"GET", "/", "", "If-None-Match", tag}, {"GET", "/r", "", "", ""},
 		{"GET", "/_/app.js", "", "", ""}, {"GET", "/_/app.js", "", "If-None-Match", "*"},
 		{"GET", "/openapi.yaml", "", "", ""}, {"GET", "/openapi.yaml", "", "If-None-Match", "*"},
-		{"GET", "/rooms", "", "", ""}, {"GET", "/rooms?details=true", "", "", ""}, {"GET", "/rooms", "", "Accept", "text/html"},
-		{"GET", "/rooms/r", "", "", ""}, {"GET", "/rooms/none", "", "", ""}, {"GET", "/rooms/r", "", "Accept", "text/html"},
+		{"GET", "/rooms", "", "", ""}, {"GET", "/rooms?details=true", "", "", ""}, {"GET", "/rooms", "", "Accept", "application/xhtml+xml"},
+		{"GET", "/rooms/r", "", "", ""}, {"GET", "/rooms/none", "", "", ""}, {"GET", "/rooms/r", "", "Accept", "application/xhtml+xml"},
 		{"POST", "/rooms/r", `{"Message":"m","User":"u","ClientMessageID":"c"}`, "", ""},
 		{"POST", "/rooms/r", `{"Message":"m","User":"u","ClientMessageID":"c"}`, "", ""},
 		{"POST", "/rooms/r", `{"Message":"other","User":"u","ClientMessageID":"c"}`, "", ""},
@@ -200,7 +200,7 @@ func TestOpenAPIAnswers(t *testing.T) {
 		see(test.method, test.path, n.do(test.method, test.path, test.body, header...))
 	}
 	for _, path := range []string{"/ws", "/rooms/r/ws"} {
-		if got := n.handshake("GET " + path + " HTTP/1.1\r\nHost: x\r\n" + strings.ReplaceAll(handshake, "|", "\r\n") + "\r\n\r\n"); got != http.StatusSwitchingProtocols {
+		if got := n.handshake("GET " + path + " HTTP/1.1\r\nHost: " + n.address + "\r\n" + strings.ReplaceAll(handshake, "|", "\r\n") + "\r\n\r\n"); got != http.StatusSwitchingProtocols {
 			t.Errorf("%s: %d", path, got)
 		}
 		seen["get "+router.Find(chi.NewRouteContext(), http.MethodGet, path)+" 101"] = true

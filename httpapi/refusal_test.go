@@ -22,7 +22,7 @@ var refusals = []struct {
 	{"slash in a room name, small hex", "POST /rooms/a%2fb", "", `{"Message":"m","User":"u"}`, 400, "room_name_invalid"},
 	{"slash in a short URL", "GET /a%2Fb", "", "", 400, "room_name_invalid"},
 	{"slash in the room of a message", "GET /rooms/a%2Fb/1", "", "", 400, "room_name_invalid"},
-	{"slash in the room of the page", "GET /rooms/a%2Fb", "Accept: text/html", "", 400, "room_name_invalid"},
+	{"slash in the room of the page", "GET /rooms/a%2Fb", "Accept: application/xhtml+xml", "", 400, "room_name_invalid"},
 	{"comma", "GET /rooms/a,b", "", "", 400, "room_name_invalid"},
 	{"encoded comma", "GET /rooms/a%2Cb", "", "", 400, "room_name_invalid"},
 	{"dot", "GET /rooms/.", "", "", 400, "room_name_invalid"},

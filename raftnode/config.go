@@ -6,6 +6,7 @@ import (
 	"iter"
 	"log/slog"
 	"net"
+	"net/http"
 	"time"
 
 	"go.etcd.io/raft/v3/raftpb"
@@ -96,6 +97,10 @@ type Config struct {
 	// MinFreeBytes is the free disk space below which proposals are refused.
 	// Default 512 MiB.
 	MinFreeBytes int64
+
+	// Wrap, if set, goes around everything that is served on Listener, to judge
+	// requests before the node looks at them.
+	Wrap func(http.Handler) http.Handler
 
 	// Reachable, if set, is asked before every exchange between two members;
 	// false cuts the link in that direction. Tests cut and mend links with it.

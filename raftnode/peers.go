@@ -299,6 +299,9 @@ func (p *peers) routes() http.Handler {
 	mux.Handle(rafthttp.RaftPrefix+"/", p.guarded(p.handler))
 	mux.HandleFunc("POST "+helloPath, p.serveHello)
 	mux.HandleFunc("POST "+callPath, p.serveCall)
+	if p.n.cfg.Wrap != nil {
+		return p.n.cfg.Wrap(mux)
+	}
 	return mux
 }
 

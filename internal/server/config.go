@@ -90,8 +90,14 @@ type Config struct {
 	// RequestTimeout bounds how long a request waits for the cluster.
 	// Default: 5 s.
 	RequestTimeout time.Duration
-	// AllowedOrigins are the foreign web origins (scheme://host[:port], or *)
-	// that may open streams. Default: none, same origin only.
+	// AllowedHosts are names, besides those that this node tells others, under
+	// which clients and proxies ask for it (the Host header): a name without a
+	// port, *.domain, .domain (with the domain itself) or * for every name. IP
+	// addresses and localhost always pass. Default: none.
+	AllowedHosts []string
+	// AllowedOrigins are the foreign web origins (scheme://host[:port],
+	// host[:port], null, or *) whose pages may read, write and stream as this
+	// node's own do. Default: none, same origin only.
 	AllowedOrigins []string
 
 	// LeaderGrace is how long streams stay open on a node that knows no leader.
@@ -316,16 +322,7 @@ func (c *Config) checkAdvertised() error {
 			return &ConfigError{"advertise-grpc", problem}
 		}
 	}
-	for _, o := range c.AllowedOrigins {
-		if o == "*" {
-			continue
-		}
-		u, err := url.Parse(o)
-		if err != nil || u.Scheme == "" || u.Host == "" || u.Path != "" || u.RawQuery != "" || u.Fragment != "" || u.User != nil {
-			return &ConfigError{"allowed-origins", fmt.Sprintf("%q is not an origin of the form https://host[:port]", o)}
-		}
-	}
-	return nil
+	return c.checkGuards()
 }
 
 func (c *Config) checkLimits() error {

@@ -19,6 +19,7 @@ import (
 	"github.com/raft-chat/raft-chat/chat"
 	"github.com/raft-chat/raft-chat/grpcapi"
 	"github.com/raft-chat/raft-chat/httpapi"
+	"github.com/raft-chat/raft-chat/internal/webguard"
 	"github.com/raft-chat/raft-chat/raftnode"
 )
 
@@ -72,7 +73,8 @@ func Open(ctx context.Context, c Config) (_ *Server, err error) {
 		s.grpcAddr = reachableAddr(grpc.Addr())
 	}
 	s.url = cmp.Or(c.AdvertiseClient, "http://"+reachableAddr(api.Addr()))
-	if err := s.openNode(ctx, peer); err != nil {
+	guard, peerGuard := c.guards(s.url)
+	if err := s.openNode(ctx, peer, peerGuard); err != nil {
 		return nil, err
 	}
 	registry := prometheus.NewRegistry()
@@ -82,7 +84,7 @@ func Open(ctx context.Context, c Config) (_ *Server, err error) {
 	})
 	s.api = httpapi.New(httpapi.Options{
 		Chat: s.service, Cluster: cluster{s.node}, Logger: c.Logger, NodeName: c.Name, Registry: registry,
-		MaxBody: c.MaxBodyBytes, AllowedOrigins: c.AllowedOrigins, RequestTimeout: c.RequestTimeout,
+		MaxBody: c.MaxBodyBytes, Guard: guard, RequestTimeout: c.RequestTimeout,
 		PingInterval: c.PingInterval, PongTimeout: c.PongTimeout, WriteTimeout: c.WriteTimeout,
 		LeaderGrace: c.LeaderGrace, KeepaliveInterval: c.KeepaliveInterval,
 	})
@@ -96,7 +98,7 @@ func Open(ctx context.Context, c Config) (_ *Server, err error) {
 	return s, nil
 }
 
-func (s *Server) openNode(ctx context.Context, peer net.Listener) error {
+func (s *Server) openNode(ctx context.Context, peer net.Listener, guard *webguard.Guard) error {
 	c := s.config
 	list := make([]raftnode.Peer, len(c.Cluster))
 	grpcAddr := c.AdvertiseGRPC
@@ -113,8 +115,8 @@ func (s *Server) openNode(ctx context.Context, peer net.Listener) error {
 		ID: c.ID, Cluster: list, Join: c.Join, Dir: c.DataDir, Listener: peer, Logger: c.Logger,
 		Attributes:   raftnode.Attributes{Name: c.Name, ClientURL: s.url, GRPCAddr: grpcAddr},
 		TickInterval: c.TickInterval, ElectionTicks: c.ElectionTicks, MinFreeBytes: c.MinFreeBytes,
-		CatchUpBytes: c.CatchUpBytes,
-		Reachable:    c.Reachable,
+		CatchUpBytes: c.CatchUpBytes, Wrap: guard.Wrap,
+		Reachable: c.Reachable,
 		StateMachine: func() (raftnode.StateMachine, error) {
 			store, err := chat.OpenStore(dir, chat.StoreOptions{
 				Logger: c.Logger, Fatal: func(err error) { broken <- err },
