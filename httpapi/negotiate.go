@@ -13,7 +13,7 @@ const varyByPage = "Accept, Sec-Fetch-Dest"
 // gets JSON: it says that the answer becomes a document, or accepts XHTML, as all browsers do and no program. HTML alone
 // is no sign: older Java and other libraries ask for it unless they are told otherwise. A JSON type that is preferred wins.
 func wantsHTML(r *http.Request) bool {
-	html, other := -1.0, -1.0
+	html, other := -1.0, -1.0 // weights; -1: not named
 	htmlFirst, browser := false, r.Header.Get("Sec-Fetch-Dest") == "document"
 	for _, header := range r.Header["Accept"] {
 		for item := range strings.SplitSeq(header, ",") {
@@ -30,6 +30,9 @@ func wantsHTML(r *http.Request) bool {
 				other = max(other, weight(params))
 			}
 		}
+	}
+	if html < 0 && other < 0 {
+		return browser
 	}
 	return browser && html > 0 && (html > other || html == other && htmlFirst)
 }

@@ -173,10 +173,18 @@ func (s *Server) redirectToRoom(w http.ResponseWriter, r *http.Request) *problem
 	if p != nil {
 		return p
 	}
+	q, p := queryOf(r)
+	if p != nil {
+		return p
+	}
+	stale, p := q.stale()
+	if p != nil {
+		return p
+	}
 	ctx, cancel := s.reading(r)
 	defer cancel()
 	// A name sorts before all that begin with it.
-	found, _, err := s.options.Chat.Rooms(ctx, chat.Actor{}, chat.RoomsQuery{Prefix: room, Limit: 1})
+	found, _, err := s.options.Chat.Rooms(ctx, chat.Actor{}, chat.RoomsQuery{Prefix: room, Limit: 1, Stale: stale})
 	if err != nil {
 		return s.problemOf(err)
 	}
