@@ -217,7 +217,7 @@ func TestUnknownPaths(t *testing.T) {
 		}
 	}
 	// Without a leader nobody can tell, and it is no success either.
-	n.log.Inject(func() chattest.Fault { return chattest.Fault{Refuse: chattest.Error("no_leader")} })
+	n.log.FailReads(chattest.Error("no_leader"))
 	if got := n.do("GET", "/healthz", ""); got.status != 503 {
 		t.Errorf("without a leader: %d", got.status)
 	}
