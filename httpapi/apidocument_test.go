@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"mime"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -18,6 +19,7 @@ type apiDocument struct {
 	Paths      map[string]map[string]apiOperation
 	Components struct {
 		Parameters map[string]any
+		Responses  map[string]apiResponse
 		Schemas    map[string]*schema
 	}
 }
@@ -27,10 +29,13 @@ type apiOperation struct {
 	Parameters  []struct {
 		Ref string `yaml:"$ref"`
 	}
-	Responses map[string]struct {
-		Content map[string]struct{ Schema *schema }
-		Codes   []string `yaml:"x-codes"`
-	}
+	Responses map[string]apiResponse
+}
+
+type apiResponse struct {
+	Ref     string `yaml:"$ref"`
+	Content map[string]struct{ Schema *schema }
+	Codes   []string `yaml:"x-codes"`
 }
 
 // schema is the part of JSON Schema that the document uses.
@@ -44,6 +49,7 @@ type schema struct {
 	Enum       []string
 	Minimum    *float64
 	MinLength  *int `yaml:"minLength"`
+	Pattern    string
 }
 
 func readOpenAPI(t *testing.T) *apiDocument {
@@ -54,6 +60,20 @@ func readOpenAPI(t *testing.T) *apiDocument {
 	}
 	if !strings.HasPrefix(doc.OpenAPI, "3.1.") {
 		t.Fatalf("openapi is %q", doc.OpenAPI)
+	}
+	for path, operations := range doc.Paths {
+		for method, operation := range operations {
+			for status, response := range operation.Responses {
+				if response.Ref == "" {
+					continue
+				}
+				shared, ok := doc.Components.Responses[strings.TrimPrefix(response.Ref, "#/components/responses/")]
+				if !ok {
+					t.Fatalf("%s %s: %s is not there", method, path, response.Ref)
+				}
+				operation.Responses[status] = shared
+			}
+		}
 	}
 	return &doc
 }
@@ -107,7 +127,7 @@ func (d *apiDocument) check(s *schema, value any) string {
 		}
 	case "string":
 		text, ok := value.(string)
-		if !ok || s.MinLength != nil && len(text) < *s.MinLength {
+		if !ok || s.MinLength != nil && len(text) < *s.MinLength || !regexp.MustCompile(s.Pattern).MatchString(text) {
 			return wrong
 		}
 		if s.Enum != nil && !slices.Contains(s.Enum, text) {

@@ -66,10 +66,14 @@ func appendString[T string | []byte](b []byte, s T) []byte {
 	return append(b, '"')
 }
 
-// appendTime appends t as a JSON string in RFC 3339, UTC, without trailing zeros of the fraction.
+// timeLayout is RFC 3339 in UTC with always six digits: text sorts as time does, and parsers that take nothing but
+// microseconds can read it.
+const timeLayout = "2006-01-02T15:04:05.000000Z"
+
+// appendTime appends t as a JSON string.
 func appendTime(b []byte, t time.Time) []byte {
 	b = append(b, '"')
-	b = t.UTC().AppendFormat(b, time.RFC3339Nano)
+	b = t.UTC().AppendFormat(b, timeLayout)
 	return append(b, '"')
 }
 

@@ -25,21 +25,27 @@ func TestNegotiation(t *testing.T) {
 	const browser = "text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,*/*;q=0.8"
 	tests := []struct {
 		accept []string
-		html   bool
+		html   bool // without a word from the browser
 	}{
 		{nil, false},
 		{[]string{"*/*"}, false},
 		{[]string{""}, false},
 		{[]string{browser}, true},
-		{[]string{"text/html"}, true},
-		{[]string{"TEXT/HTML ; level=1"}, true},
+		{[]string{"text/html"}, false},
+		{[]string{"TEXT/HTML ; level=1"}, false},
+		{[]string{"text/html, image/gif, image/jpeg, *; q=.2, */*; q=.2"}, false}, // HttpURLConnection of older JDKs
+		{[]string{"text/html, text/plain, */*"}, false},
+		{[]string{"application/xml, text/html"}, false},
 		{[]string{"application/xhtml+xml"}, true},
-		{[]string{"image/png", "text/html"}, true},
+		{[]string{"image/png", "APPLICATION/xhtml+XML ; level=1"}, true},
+		{[]string{"text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"}, true},
+		{[]string{"text/html, application/xhtml+xml;q=0"}, false},
 		{[]string{"application/json"}, false},
 		{[]string{"application/json, text/html;q=0.9"}, false},
-		{[]string{"application/json;q=0.5, text/html;q=0.9"}, true},
-		{[]string{"application/json, text/html"}, false},
-		{[]string{"text/html, application/json"}, true},
+		{[]string{"application/json, application/xhtml+xml;q=0.9"}, false},
+		{[]string{"application/json;q=0.5, application/xhtml+xml;q=0.9"}, true},
+		{[]string{"application/json, application/xhtml+xml"}, false},
+		{[]string{"application/xhtml+xml, application/json"}, true},
 		{[]string{"text/html;q=0"}, false},
 		{[]string{"text/html;q=x"}, false},
 		{[]string{"text/html;q=2"}, false},
@@ -56,6 +62,23 @@ func TestNegotiation(t *testing.T) {
 		}
 	}
 
+	for _, test := range []struct {
+		accept, dest string
+		html         bool
+	}{
+		{"text/html", "document", true}, {browser, "document", true}, {"text/html, application/json", "document", true}, {browser, "empty", true},
+		{"text/html", "empty", false}, {"*/*", "document", true}, {"*/*", "empty", false}, {"", "document", true},
+		{"text/html;q=0", "document", false}, {"application/json", "document", false}, {"application/*", "document", false},
+		{"application/json, text/html", "document", false},
+	} {
+		r := httptest.NewRequest("GET", "/", nil)
+		r.Header.Set("Accept", test.accept)
+		r.Header.Set("Sec-Fetch-Dest", test.dest)
+		if got := wantsHTML(r); got != test.html {
+			t.Errorf("Accept %q for %s: HTML is %v", test.accept, test.dest, got)
+		}
+	}
+
 	n := newNode(t, nil)
 	n.post("r", "u", "m")
 	for _, path := range []string{"/rooms", "/rooms/r", "/rooms/r/1", "/rooms/not%20yet", "/"} {
@@ -63,7 +86,7 @@ func TestNegotiation(t *testing.T) {
 		if page.status != 200 || !strings.HasPrefix(page.header.Get("Content-Type"), "text/html") || !strings.Contains(page.body, "<title>") {
 			t.Errorf("%s for a browser: %d %v", path, page.status, page.header)
 		}
-		if path != "/" && page.header.Get("Vary") != "Accept" {
+		if path != "/" && page.header.Get("Vary") != "Accept, Sec-Fetch-Dest" {
 			t.Errorf("%s for a browser: Vary is %q", path, page.header.Get("Vary"))
 		}
 		for name, want := range map[string]string{

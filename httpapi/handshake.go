@@ -5,7 +5,6 @@ import (
 	"encoding/base64"
 	"net"
 	"net/http"
-	"net/url"
 	"strings"
 )
 
@@ -34,9 +33,6 @@ func (s *Server) checkHandshake(w http.ResponseWriter, r *http.Request) *problem
 	if key, err := base64.StdEncoding.DecodeString(strings.TrimSpace(keys[0])); err != nil || len(key) != 16 {
 		return newProblem(codeHandshakeInvalid, "Sec-WebSocket-Key is not 16 bytes in base64")
 	}
-	if !s.originAllowed(r) {
-		return newProblem(codeOriginNotAllowed, "streams are for pages of this server and of the allowed origins")
-	}
 	return nil
 }
 
@@ -47,31 +43,6 @@ func hasToken(header []string, token string) bool {
 			if strings.EqualFold(strings.TrimSpace(item), token) {
 				return true
 			}
-		}
-	}
-	return false
-}
-
-// originAllowed reports whether the page that opens a stream may: one of this host, or of an allowed origin. A client
-// that is no browser sends no Origin; without one, cookies would be somebody else's authority.
-func (s *Server) originAllowed(r *http.Request) bool {
-	origins := r.Header["Origin"]
-	if len(origins) == 0 {
-		return len(r.Header["Cookie"]) == 0
-	}
-	if len(origins) > 1 {
-		return false
-	}
-	u, err := url.Parse(origins[0])
-	if err == nil && u.Host != "" && strings.EqualFold(u.Host, r.Host) {
-		return true
-	}
-	for _, allowed := range s.options.AllowedOrigins {
-		switch {
-		case allowed == "*", strings.EqualFold(allowed, origins[0]):
-			return true
-		case err == nil && u.Host != "" && strings.EqualFold(allowed, u.Host):
-			return true
 		}
 	}
 	return false

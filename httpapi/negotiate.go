@@ -6,26 +6,35 @@ import (
 	"strings"
 )
 
-// wantsHTML reports whether a request prefers the web client over JSON: its Accept header names HTML, and no JSON type
-// before it or with a higher weight. A wildcard alone, which is what curl and fetch send, means JSON.
+// varyByPage is what wantsHTML looks at, for caches.
+const varyByPage = "Accept, Sec-Fetch-Dest"
+
+// wantsHTML reports whether a request is a browser's navigation, which gets the web client, and not a program's, which
+// gets JSON: it says that the answer becomes a document, or accepts XHTML, as all browsers do and no program. HTML alone
+// is no sign: older Java and other libraries ask for it unless they are told otherwise. A JSON type that is preferred wins.
 func wantsHTML(r *http.Request) bool {
-	html, other := -1.0, -1.0
-	htmlFirst := false
+	html, other := -1.0, -1.0 // weights; -1: not named
+	htmlFirst, browser := false, r.Header.Get("Sec-Fetch-Dest") == "document"
 	for _, header := range r.Header["Accept"] {
 		for item := range strings.SplitSeq(header, ",") {
 			name, params, _ := strings.Cut(item, ";")
-			switch strings.ToLower(strings.TrimSpace(name)) {
+			switch name = strings.ToLower(strings.TrimSpace(name)); name {
 			case "text/html", "application/xhtml+xml":
 				if html < 0 {
 					htmlFirst = other < 0
 				}
-				html = max(html, weight(params))
+				q := weight(params)
+				html = max(html, q)
+				browser = browser || name == "application/xhtml+xml" && q > 0
 			case "application/json", "application/*":
 				other = max(other, weight(params))
 			}
 		}
 	}
-	return html > 0 && (html > other || html == other && htmlFirst)
+	if html < 0 && other < 0 {
+		return browser
+	}
+	return browser && html > 0 && (html > other || html == other && htmlFirst)
 }
 
 // weight returns the q parameter of an item of Accept, from 0 to 1; 1 when there is none, 0 when it cannot be read.

@@ -8,6 +8,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/raft-chat/raft-chat/chat"
+	"github.com/raft-chat/raft-chat/internal/webguard"
 )
 
 // Options configure a Server. Chat and Cluster are required; the zero value of every other field stands for its default.
@@ -26,9 +27,9 @@ type Options struct {
 
 	// MaxBody bounds a request body in bytes. Default 1 MiB.
 	MaxBody int64
-	// AllowedOrigins are the origins, besides the request's own host, that may open a WebSocket: "https://chat.example"
-	// or a bare "chat.example:8443"; "*" allows every origin. Default: none.
-	AllowedOrigins []string
+	// Guard judges which web pages may do what. Default: one that knows this node by addresses and as localhost, and
+	// allows no page of another origin.
+	Guard *webguard.Guard
 	// RequestTimeout bounds reads, membership changes and /readyz?sync. Sends have the service's own deadline. Default 5 s.
 	RequestTimeout time.Duration
 
@@ -64,6 +65,9 @@ func (o Options) withDefaults() Options {
 	}
 	if o.MaxBody <= 0 {
 		o.MaxBody = 1 << 20
+	}
+	if o.Guard == nil {
+		o.Guard = webguard.New(webguard.Options{Logger: o.Logger})
 	}
 	if o.Now == nil {
 		o.Now = time.Now

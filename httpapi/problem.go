@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/raft-chat/raft-chat/chat"
+	"github.com/raft-chat/raft-chat/internal/webguard"
 )
 
 // Codes that arise in this package.
@@ -24,7 +25,8 @@ const (
 	codeConsistencyInvalid = "consistency_invalid"
 	codeUpgradeRequired    = "upgrade_required"
 	codeHandshakeInvalid   = "handshake_invalid"
-	codeOriginNotAllowed   = "origin_not_allowed"
+	codeOriginNotAllowed   = webguard.CodeOriginNotAllowed
+	codeMisdirected        = webguard.CodeMisdirected
 	codeMemberIDInvalid    = "member_id_invalid"
 	codeMemberURLInvalid   = "member_url_invalid"
 	codeNotReady           = "not_ready"
@@ -66,6 +68,8 @@ func statusOf(code string) int {
 		return http.StatusRequestEntityTooLarge
 	case codeMediaType, codeContentEncoding:
 		return http.StatusUnsupportedMediaType
+	case codeMisdirected:
+		return http.StatusMisdirectedRequest
 	case codeUpgradeRequired:
 		return http.StatusUpgradeRequired
 	case "rate_limited":

@@ -16,7 +16,7 @@ func (s *Server) reading(r *http.Request) (context.Context, context.CancelFunc) 
 
 // getMessages is GET /rooms/{room}.
 func (s *Server) getMessages(w http.ResponseWriter, r *http.Request) *problem {
-	w.Header().Set("Vary", "Accept")
+	w.Header().Add("Vary", varyByPage)
 	room, p := roomOf(r)
 	if p != nil {
 		return p
@@ -86,7 +86,7 @@ func pageOf(r *http.Request) (q query, page chat.Page, p *problem) {
 
 // getMessage is GET /rooms/{room}/{seq}.
 func (s *Server) getMessage(w http.ResponseWriter, r *http.Request) *problem {
-	w.Header().Set("Vary", "Accept")
+	w.Header().Add("Vary", varyByPage)
 	room, p := roomOf(r)
 	if p != nil {
 		return p
@@ -119,7 +119,7 @@ func (s *Server) getMessage(w http.ResponseWriter, r *http.Request) *problem {
 
 // getRooms is GET /rooms.
 func (s *Server) getRooms(w http.ResponseWriter, r *http.Request) *problem {
-	w.Header().Set("Vary", "Accept")
+	w.Header().Add("Vary", varyByPage)
 	if wantsHTML(r) {
 		return s.getClient(w, r)
 	}
@@ -166,11 +166,30 @@ func (s *Server) getRooms(w http.ResponseWriter, r *http.Request) *problem {
 	return nil
 }
 
-// redirectToRoom is GET /{room}, the short form of /rooms/{room}.
+// redirectToRoom is GET /{room}, the short form of /rooms/{room} for a room that exists. Anything else at the root is an
+// error: a health check with a mistyped path must not look well.
 func (s *Server) redirectToRoom(w http.ResponseWriter, r *http.Request) *problem {
 	room, p := roomOf(r)
 	if p != nil {
 		return p
+	}
+	q, p := queryOf(r)
+	if p != nil {
+		return p
+	}
+	stale, p := q.stale()
+	if p != nil {
+		return p
+	}
+	ctx, cancel := s.reading(r)
+	defer cancel()
+	// A name sorts before all that begin with it.
+	found, _, err := s.options.Chat.Rooms(ctx, chat.Actor{}, chat.RoomsQuery{Prefix: room, Limit: 1, Stale: stale})
+	if err != nil {
+		return s.problemOf(err)
+	}
+	if len(found) == 0 || found[0].Name != room {
+		return newProblem(codeNotFound, "nothing is served at this URL, and no room has this name")
 	}
 	target := "/rooms/" + url.PathEscape(room)
 	if r.URL.RawQuery != "" {

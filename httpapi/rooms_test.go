@@ -63,7 +63,7 @@ func TestPostAndRead(t *testing.T) {
 	if page.status != 200 || page.body != "["+strings.TrimSpace(got.body)+"]\n" || page.header.Get("Link") != "" {
 		t.Errorf("page: %d %v %s", page.status, page.header, page.body)
 	}
-	if page.header.Get("Vary") != "Accept" || page.header.Get("Cache-Control") != "no-store" {
+	if page.header.Get("Vary") != "Accept, Sec-Fetch-Dest" || page.header.Get("Cache-Control") != "no-store" {
 		t.Errorf("page: %v", page.header)
 	}
 	short := n.do("GET", "/general?limit=5", "")

@@ -5,6 +5,8 @@ import (
 	"strings"
 
 	"github.com/go-chi/chi/v5"
+
+	"github.com/raft-chat/raft-chat/internal/webguard"
 )
 
 // handler answers a request, or returns a problem without having written anything.
@@ -24,11 +26,11 @@ func (s *Server) routes() []route {
 		route{pattern: "/rooms", get: s.getRooms},
 		route{pattern: "/rooms/{room}", get: s.getMessages, post: s.postMessage},
 		route{pattern: "/rooms/{room}/{seq}", get: s.getMessage},
-		route{pattern: "/rooms/{room}/ws", get: s.getRoomFrames},
-		route{pattern: "/rooms/{room}/events", get: s.getRoomEvents},
-		route{pattern: "/rooms/{room}/json", get: s.getRoomLines},
-		route{pattern: "/rooms/{room}/raw", get: s.getRoomRaw},
-		route{pattern: "/ws", get: s.getSocket},
+		route{pattern: "/rooms/{room}/ws", get: s.guarded(s.getRoomFrames)},
+		route{pattern: "/rooms/{room}/events", get: s.guarded(s.getRoomEvents)},
+		route{pattern: "/rooms/{room}/json", get: s.guarded(s.getRoomLines)},
+		route{pattern: "/rooms/{room}/raw", get: s.guarded(s.getRoomRaw)},
+		route{pattern: "/ws", get: s.guarded(s.getSocket)},
 		route{pattern: "/raft", get: s.getMembers},
 		route{pattern: "/raft/leader", post: s.transferLeadership},
 		route{pattern: "/raft/{id}", post: s.addMember, delete: s.removeMember},
@@ -46,6 +48,25 @@ func (s *Server) healthRoutes() []route {
 		{pattern: "/livez", get: s.getLive},
 		{pattern: "/readyz", get: s.getReady},
 	}
+}
+
+// guarded keeps pages of other sites from a read that costs more than its answer.
+func (s *Server) guarded(next handler) handler {
+	return func(w http.ResponseWriter, r *http.Request) *problem {
+		if v := s.options.Guard.JudgeStream(r); v != nil {
+			return newProblem(v.Code, v.Detail)
+		}
+		return next(w, r)
+	}
+}
+
+// answerVerdict answers a request that does not come as far as the router.
+func answerVerdict(w http.ResponseWriter, v *webguard.Verdict) {
+	if v.Status == http.StatusNoContent {
+		w.WriteHeader(v.Status)
+		return
+	}
+	newProblem(v.Code, v.Detail).write(w)
 }
 
 // newRouter builds the handler of a table.

@@ -123,7 +123,8 @@ func (s *Server) HealthHandler() http.Handler {
 // ServeHTTP implements http.Handler.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) { s.serve(s.router, w, r) }
 
-// serve is the whole middleware: headers that every answer has, recovery from a panic, and counting.
+// serve is the whole middleware: headers that every answer has, recovery from a panic, counting, and the judgement about
+// web pages.
 func (s *Server) serve(router http.Handler, w http.ResponseWriter, r *http.Request) {
 	h := w.Header()
 	h["X-Raft-Chat-Node"] = s.headers.node
@@ -133,6 +134,10 @@ func (s *Server) serve(router http.Handler, w http.ResponseWriter, r *http.Reque
 	res := s.responses.Get().(*response)
 	*res = response{ResponseWriter: w, route: s.metrics.unrouted}
 	defer s.finish(res, r)
+	if v := s.options.Guard.Judge(h, r); v != nil {
+		answerVerdict(res, v)
+		return
+	}
 	router.ServeHTTP(res, r)
 }
 

@@ -6,6 +6,7 @@ import (
 	"iter"
 	"log/slog"
 	"net"
+	"net/http"
 	"time"
 
 	"go.etcd.io/raft/v3/raftpb"
@@ -104,6 +105,10 @@ type Config struct {
 	// Budget bounds what entries hold that are not applied yet. Default: none,
 	// and their bound is 128 MiB.
 	Budget *budget.Budget
+
+	// Wrap, if set, goes around everything that is served on Listener, to judge
+	// requests before the node looks at them.
+	Wrap func(http.Handler) http.Handler
 
 	// Reachable, if set, is asked before every exchange between two members;
 	// false cuts the link in that direction. Tests cut and mend links with it.

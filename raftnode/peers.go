@@ -321,6 +321,9 @@ func (p *peers) routes() http.Handler {
 	mux.Handle(rafthttp.RaftPrefix+"/", p.guarded(p.handler))
 	mux.HandleFunc("POST "+helloPath, p.serveHello)
 	mux.HandleFunc("POST "+callPath, p.serveCall)
+	if p.n.cfg.Wrap != nil {
+		return p.counted(p.n.cfg.Wrap(mux))
+	}
 	return p.counted(mux)
 }
 

@@ -55,7 +55,7 @@ func (c *messageCommand) environ(m client.Message) []string {
 	for name, value := range map[string]string{
 		"ROOM": m.Room, "USER": m.User, "MESSAGE": textOf(m), "RAW": string(m.Raw),
 		"ID": strconv.FormatUint(m.ID, 10), "MESSAGE_ID": strconv.FormatUint(m.ID, 10), "SEQ": strconv.FormatUint(m.Seq, 10),
-		"TIME": m.PostedAt.UTC().Format(time.RFC3339Nano),
+		"TIME": m.PostedAt.UTC().Format("2006-01-02T15:04:05.000000Z"),
 	} {
 		name = envPrefix + name
 		delete(env, name) // one of our own must not pass for the message's

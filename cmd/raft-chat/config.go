@@ -29,7 +29,7 @@ func (s *settings) serverConfig(from origins, layout *raftogramLayout) (server.C
 		ListenGRPC: s.listenGRPC, GRPCForward: bool(s.grpcFollower),
 		AdvertiseClient: s.advertiseClient, AdvertiseGRPC: s.advertiseGRPC,
 		LeaderGrace: s.leaderGrace, KeepaliveInterval: s.keepalive,
-		InsecurePeers: s.insecurePeers, AllowedOrigins: s.allowedOrigins,
+		InsecurePeers: s.insecurePeers, AllowedHosts: s.allowedHosts, AllowedOrigins: s.allowedOrigins,
 		TickInterval: s.tickInterval, ElectionTicks: s.electionTicks,
 		MaxBodyBytes: int64(s.maxBodyBytes), MaxMessageBytes: int(min(s.maxMessageBytes, math.MaxInt)),
 		RequestTimeout: s.requestTimeout, PingInterval: s.pingInterval, PongTimeout: s.pongTimeout,

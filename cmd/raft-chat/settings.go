@@ -28,6 +28,7 @@ type settings struct {
 	listenGRPC      string
 	grpcFollower    followerValue
 	insecurePeers   bool
+	allowedHosts    listValue
 	allowedOrigins  listValue
 
 	tickInterval  time.Duration
@@ -87,7 +88,8 @@ func (s *settings) register(fs *pflag.FlagSet) {
 	fs.StringVar(&s.advertiseClient, "advertise-client", s.advertiseClient, "URL of the API that others are told to use (default derived from --host and --port)")
 	fs.StringVar(&s.advertiseGRPC, "advertise-grpc", s.advertiseGRPC, "host:port of gRPC that others are told to use")
 	fs.BoolVar(&s.insecurePeers, "insecure-peers", s.insecurePeers, "allow unencrypted peer traffic on other than loopback addresses")
-	fs.Var(&s.allowedOrigins, "allowed-origins", "foreign web origins that may open streams, comma separated, * for all (default same origin only)")
+	fs.Var(&s.allowedHosts, "allowed-hosts", "names besides the advertised ones under which this node is asked for, behind a proxy for one; comma separated, *.domain for all below it, * for all")
+	fs.Var(&s.allowedOrigins, "allowed-origins", "foreign web origins whose pages may do everything, comma separated, * for all (default same origin only)")
 
 	fs.Var(&s.maxMessageBytes, "max-message-bytes", "longest text of a message")
 	fs.Var(&s.maxBodyBytes, "max-body-bytes", "longest body of a request, at most 16MiB")

@@ -94,8 +94,14 @@ type Config struct {
 	// RequestTimeout bounds how long a request waits for the cluster.
 	// Default: 5 s.
 	RequestTimeout time.Duration
-	// AllowedOrigins are the foreign web origins (scheme://host[:port], or *)
-	// that may open streams. Default: none, same origin only.
+	// AllowedHosts are names, besides those that this node tells others, under
+	// which clients and proxies ask for it (the Host header): a name without a
+	// port, *.domain, .domain (with the domain itself) or * for every name. IP
+	// addresses and localhost always pass. Default: none.
+	AllowedHosts []string
+	// AllowedOrigins are the foreign web origins (scheme://host[:port],
+	// host[:port], null, or *) whose pages may read, write and stream as this
+	// node's own do. Default: none, same origin only.
 	AllowedOrigins []string
 
 	// LeaderGrace is how long streams stay open on a node that knows no leader.
@@ -171,7 +177,7 @@ func (c *Config) Validate() error {
 	if err := c.checkAdvertised(); err != nil {
 		return err
 	}
-	if err := c.checkOrigins(); err != nil {
+	if err := c.checkGuards(); err != nil {
 		return err
 	}
 	if err := c.checkLimits(); err != nil {
@@ -330,19 +336,6 @@ func (c *Config) checkListeners(self Peer) error {
 	for _, p := range c.Cluster {
 		if !isLoopback(strings.TrimPrefix(p.URL, "http://")) {
 			return &ConfigError{"cluster", p.URL + " " + advice}
-		}
-	}
-	return nil
-}
-
-func (c *Config) checkOrigins() error {
-	for _, o := range c.AllowedOrigins {
-		if o == "*" {
-			continue
-		}
-		u, err := url.Parse(o)
-		if err != nil || u.Scheme == "" || u.Host == "" || u.Path != "" || u.RawQuery != "" || u.Fragment != "" || u.User != nil {
-			return &ConfigError{"allowed-origins", fmt.Sprintf("%q is not an origin of the form https://host[:port]", o)}
 		}
 	}
 	return nil

@@ -20,6 +20,7 @@ import (
 	"github.com/raft-chat/raft-chat/chat"
 	"github.com/raft-chat/raft-chat/grpcapi"
 	"github.com/raft-chat/raft-chat/httpapi"
+	"github.com/raft-chat/raft-chat/internal/webguard"
 	"github.com/raft-chat/raft-chat/raftnode"
 )
 
@@ -74,7 +75,8 @@ func Open(ctx context.Context, c Config) (_ *Server, err error) {
 		c.Logger.Warn(warning)
 	}
 	s.url, s.grpcAddr = told.client, told.servesGRPC
-	if err := s.openNode(ctx, peer, told); err != nil {
+	guard, peerGuard := c.guards(s.url)
+	if err := s.openNode(ctx, peer, told, peerGuard); err != nil {
 		return nil, err
 	}
 	registry := prometheus.NewRegistry()
@@ -84,7 +86,7 @@ func Open(ctx context.Context, c Config) (_ *Server, err error) {
 	})
 	s.api = httpapi.New(httpapi.Options{
 		Chat: s.service, Cluster: cluster{s.node}, Logger: c.Logger, NodeName: c.Name, Registry: registry,
-		MaxBody: c.MaxBodyBytes, AllowedOrigins: c.AllowedOrigins, RequestTimeout: c.RequestTimeout,
+		MaxBody: c.MaxBodyBytes, Guard: guard, RequestTimeout: c.RequestTimeout,
 		PingInterval: c.PingInterval, PongTimeout: c.PongTimeout, WriteTimeout: c.WriteTimeout,
 		LeaderGrace: c.LeaderGrace, KeepaliveInterval: c.KeepaliveInterval,
 	})
@@ -98,7 +100,7 @@ func Open(ctx context.Context, c Config) (_ *Server, err error) {
 	return s, nil
 }
 
-func (s *Server) openNode(ctx context.Context, peer net.Listener, told addresses) error {
+func (s *Server) openNode(ctx context.Context, peer net.Listener, told addresses, guard *webguard.Guard) error {
 	c := s.config
 	list := make([]raftnode.Peer, len(c.Cluster))
 	for i, p := range c.Cluster {
@@ -111,8 +113,8 @@ func (s *Server) openNode(ctx context.Context, peer net.Listener, told addresses
 		ID: c.ID, Cluster: list, Join: c.Join, Dir: c.DataDir, Listener: peer, Logger: c.Logger,
 		Attributes:   raftnode.Attributes{Name: c.Name, ClientURL: told.client, GRPCAddr: told.grpc},
 		TickInterval: c.TickInterval, ElectionTicks: c.ElectionTicks, MinFreeBytes: c.MinFreeBytes,
-		CatchUpBytes: c.CatchUpBytes,
-		Reachable:    c.Reachable,
+		CatchUpBytes: c.CatchUpBytes, Wrap: guard.Wrap,
+		Reachable: c.Reachable,
 		StateMachine: func() (raftnode.StateMachine, error) {
 			store, err := chat.OpenStore(dir, chat.StoreOptions{
 				Logger: c.Logger, Fatal: func(err error) { broken <- err },
