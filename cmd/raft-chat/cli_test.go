@@ -316,7 +316,7 @@ func TestTailExec(t *testing.T) {
 	got := invoke(t, "", []string{"tail", "--poll", "--endpoints", n.url, "--exec", command, "general"},
 		"OTHER=kept", "RAFT_CHAT_ID=1", "PATH=/usr/local/bin:/usr/bin:/bin")
 	lines := strings.SplitN(got.stdout, "\n", 2)
-	want := `general|ann|hello|5|5|2030-01-02T03:04:05Z|kept|{"Room":"general","Seq":5,"ID":5,"User":"ann","Message":"hello","PostedAt":"2030-01-02T03:04:05Z"}`
+	want := `general|ann|hello|5|5|2030-01-02T03:04:05.000000Z|kept|{"Room":"general","Seq":5,"ID":5,"User":"ann","Message":"hello","PostedAt":"2030-01-02T03:04:05Z"}`
 	if got.code != exitOK || lines[0] != want {
 		t.Errorf("code %d, %q", got.code, lines[0])
 	}

@@ -273,7 +273,7 @@ func TestConfigurationRefused(t *testing.T) {
 		{name: "a unit beyond all", args: "--min-free-bytes 8EiB", want: "is not a size"},
 		{name: "a duration beyond all", args: "--request-timeout 999999999h", want: `--request-timeout: "999999999h" is not a duration`},
 		{name: "too much log kept", args: "--catch-up-bytes 8388607TiB", want: "--catch-up-bytes: 9223370937343148032 is not between 1 MiB and 1 TiB"},
-		{name: "a message that never fits", args: "--max-message-bytes 40MiB --max-body-bytes 64MiB", want: "--max-message-bytes: 41943040 is more than 16777216 (16 MiB)"},
+		{name: "a message that never fits", args: "--max-message-bytes 40MiB --max-body-bytes 64MiB", want: "--max-body-bytes: 67108864 is not between 1 and 16777216 (16 MiB)"},
 		{name: "the message limit at its end", args: "--max-message-bytes 8388607TiB", want: "--max-message-bytes: 9223370937343148032 is not between 1 and max-body-bytes"},
 		{name: "too little log kept", args: "--catch-up-bytes 1023KiB", want: "--catch-up-bytes: 1047552 is not between 1 MiB and 1 TiB"},
 		{name: "message larger than body", args: "--max-body-bytes 1KiB", want: "--max-message-bytes: 65536 is not between 1 and max-body-bytes (1024)"},

@@ -374,11 +374,6 @@ func (c *Config) checkLimits() error {
 	if c.MaxMessageBytes < 1 || int64(c.MaxMessageBytes) > c.MaxBodyBytes {
 		return &ConfigError{"max-message-bytes", fmt.Sprintf("%d is not between 1 and max-body-bytes (%d)", c.MaxMessageBytes, c.MaxBodyBytes)}
 	}
-	// A message must fit into what waits for the log, and leave room for others.
-	const maxMessage = 16 << 20
-	if c.MaxMessageBytes > maxMessage {
-		return &ConfigError{"max-message-bytes", fmt.Sprintf("%d is more than %d (16 MiB)", c.MaxMessageBytes, maxMessage)}
-	}
 	if c.CatchUpBytes < 1<<20 || c.CatchUpBytes > 1<<40 {
 		return &ConfigError{"catch-up-bytes", fmt.Sprintf("%d is not between 1 MiB and 1 TiB", c.CatchUpBytes)}
 	}
