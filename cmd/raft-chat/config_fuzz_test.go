@@ -24,6 +24,7 @@ func FuzzConfiguration(f *testing.F) {
 	f.Add("", "RAFT_CHAT_ID=2\nRAFT_CHAT_CLUSTER=1=http://a:1,2=http://b:2\nRAFT_CHAT_JOIN=1\nRAFT_CHAT_INSECURE_PEERS=true")
 	f.Add("max_body_bytes: 1KiB\nmax_message_bytes: 2KiB\n", "RAFT_CHAT_TICK_INTERVAL=0s")
 	f.Add("host: '[::1]'\nlisten_health: 127.0.0.1:0\n", "RAFT_CHAT_MIN_FREE_BYTES=0")
+	f.Add("port: 7\n", "RAFT_CHAT_PORT=tcp://10.0.0.1:80\nRAFT_CHAT_NAME=/a/b\nRAFT_CHAT_ID=5\nRAFT_CHAT_MESSAGE_ID=5\nRAFT_CHAT_PROT=1")
 	f.Add("data_dir: \"\\0\"\n", "RAFT_CHAT_ALLOWED_ORIGINS=*")
 	path := filepath.Join(f.TempDir(), "f.yaml")
 	f.Fuzz(func(t *testing.T, file, variables string) {
@@ -38,6 +39,7 @@ func FuzzConfiguration(f *testing.F) {
 		s.register(fs)
 		var names []string
 		fs.VisitAll(func(f *pflag.Flag) { names = append(names, f.Name) })
+		env, _ = env.settings(names)
 		from, layout, err := resolve(fs, names, env)
 		var c server.Config
 		if err == nil {

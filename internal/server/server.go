@@ -174,7 +174,7 @@ func listen(ctx context.Context, c *Config) (peer, api, health, grpc net.Listene
 		if lerr != nil {
 			problem := fmt.Sprintf("cannot listen for %s on %s: %v", what, addr, lerr)
 			if errors.Is(lerr, syscall.EADDRINUSE) {
-				problem = fmt.Sprintf("cannot listen for %s on %s: another process, perhaps another node, listens there", what, addr)
+				problem = fmt.Sprintf("cannot listen for %s on %s: address already in use, perhaps by another node", what, addr)
 			}
 			err = &ListenError{setting, problem, lerr}
 			return nil
