@@ -181,7 +181,11 @@ func answerPreflight(h http.Header, r *http.Request) {
 
 // misdirected is the verdict about a Host that is not this node's.
 func (g *Guard) misdirected(r *http.Request) *Verdict {
-	g.log.refused("host", r.Host, r, "this name is not known as one of this node's",
+	name, ok := hostname(r.Host)
+	if !ok {
+		name = r.Host
+	}
+	g.log.refused("host", name, r, "this name is not known as one of this node's",
 		"if the name is meant for this node, list it in --allowed-hosts; a page that made it resolve to this node is refused rightly")
 	return &Verdict{http.StatusMisdirectedRequest, CodeMisdirected, strconv.Quote(cut(r.Host)) + " is not known as a name of this node; " +
 		"names other than the advertised ones have to be listed in --allowed-hosts"}
