@@ -39,7 +39,7 @@ func (f *frozenFS) Create(name string, c vfs.DiskWriteCategory) (vfs.File, error
 	if err := f.frozen(); err != nil {
 		return nil, err
 	}
-	return f.file(f.FS.Create(name, c))
+	return f.file(c)(f.FS.Create(name, c))
 }
 
 // OpenReadWrite implements vfs.FS.
@@ -47,7 +47,7 @@ func (f *frozenFS) OpenReadWrite(name string, c vfs.DiskWriteCategory, opts ...v
 	if err := f.frozen(); err != nil {
 		return nil, err
 	}
-	return f.file(f.FS.OpenReadWrite(name, c, opts...))
+	return f.file(c)(f.FS.OpenReadWrite(name, c, opts...))
 }
 
 // ReuseForWrite implements vfs.FS.
@@ -55,12 +55,12 @@ func (f *frozenFS) ReuseForWrite(oldname, newname string, c vfs.DiskWriteCategor
 	if err := f.frozen(); err != nil {
 		return nil, err
 	}
-	return f.file(f.FS.ReuseForWrite(oldname, newname, c))
+	return f.file(c)(f.FS.ReuseForWrite(oldname, newname, c))
 }
 
 // OpenDir implements vfs.FS; a directory can be synced.
 func (f *frozenFS) OpenDir(name string) (vfs.File, error) {
-	return f.file(f.FS.OpenDir(name))
+	return f.file(vfs.WriteCategoryUnspecified)(f.FS.OpenDir(name))
 }
 
 // Link implements vfs.FS.
@@ -103,17 +103,20 @@ func (f *frozenFS) MkdirAll(dir string, perm os.FileMode) error {
 	return f.FS.MkdirAll(dir, perm)
 }
 
-func (f *frozenFS) file(file vfs.File, err error) (vfs.File, error) {
-	if err != nil {
-		return nil, err
+func (f *frozenFS) file(c vfs.DiskWriteCategory) func(file vfs.File, err error) (vfs.File, error) {
+	return func(file vfs.File, err error) (vfs.File, error) {
+		if err != nil {
+			return nil, err
+		}
+		return &frozenFile{file, f.trouble, c == "pebble-compaction" || c == "pebble-memtable-flush"}, nil
 	}
-	return &frozenFile{file, f.trouble}, nil
 }
 
 // frozenFile fails the store with its first failed write or sync.
 type frozenFile struct {
 	vfs.File
 	trouble *trouble
+	table   bool // written by a flush or compaction, which Close does not wait for
 }
 
 func (f *frozenFile) check(err error) error {
@@ -127,6 +130,9 @@ func (f *frozenFile) check(err error) error {
 func (f *frozenFile) Write(p []byte) (int, error) {
 	if err := f.trouble.err(); err != nil {
 		return 0, err
+	}
+	if f.table && f.trouble.closing.Load() {
+		return 0, errClosing
 	}
 	n, err := f.File.Write(p)
 	return n, f.check(err)
