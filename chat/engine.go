@@ -156,7 +156,7 @@ func (t *trouble) guard(f func() error) error {
 }
 
 // guardGrace is how long guard waits for f once the store has failed.
-const guardGrace = 2 * time.Second
+const guardGrace = 500 * time.Millisecond
 
 // err is the error recorded, or nil.
 func (t *trouble) err() error {

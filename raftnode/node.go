@@ -79,8 +79,9 @@ type applyTask struct {
 
 // Open starts a member: it takes the data directory, reads the log, brings
 // the state machine up to it and begins to talk to the other members. With
-// Join it first asks the running cluster who it is and may wait for it until
-// ctx ends.
+// Join it first asks the running cluster who it is and may wait for it. Open
+// gives up with the cause of ctx when that ends; what a crash at that moment
+// would have left undone, the next Open does.
 func Open(ctx context.Context, cfg Config) (_ *Node, err error) {
 	if err := cfg.validate(); err != nil {
 		return nil, errors.Join(err, closeListener(&cfg))
@@ -95,7 +96,12 @@ func Open(ctx context.Context, cfg Config) (_ *Node, err error) {
 		stop: make(chan struct{}), failed: make(chan struct{}),
 	}
 	n.peers = newPeers(n)
+	release := context.AfterFunc(ctx, n.end)
+	defer release()
 	defer func() {
+		if errors.Is(err, errStopping) && ctx.Err() != nil {
+			err = fmt.Errorf("open node: %w", context.Cause(ctx))
+		}
 		if err != nil {
 			err = errors.Join(err, closeListener(&cfg), n.releaseResources())
 		}
@@ -115,8 +121,14 @@ func Open(ctx context.Context, cfg Config) (_ *Node, err error) {
 	if err != nil {
 		return nil, err
 	}
+	if ctx.Err() != nil {
+		return nil, errStopping
+	}
 	if err := n.recoverState(rec); err != nil {
 		return nil, err
+	}
+	if !release() {
+		return nil, errStopping // from here on Close ends the node
 	}
 	if err := n.startRaft(&cfg, n.identity.Boots, rec); err != nil {
 		return nil, err
@@ -183,7 +195,9 @@ func (n *Node) recoverState(rec recovered) error {
 		confChange: n.onLoopConfChange, changed: n.membershipChanged,
 	}
 	staged := func(index uint64, f func(io.Reader) error) error {
-		return withSnapshot(stagedPath(n.cfg.Dir, index), func(_ snapHeader, content io.Reader) error { return f(content) })
+		return withSnapshot(stagedPath(n.cfg.Dir, index), func(_ snapHeader, content io.Reader) error {
+			return f(untilStop{content, n.stop})
+		})
 	}
 	if err := n.replica.recoverState(sm, staged, rec, n.identity.Cluster); err != nil {
 		return fmt.Errorf("data directory %s: %w", n.cfg.Dir, err)
@@ -207,6 +221,9 @@ func (n *Node) membershipChanged(m *membership) {
 // fail stops the node for good: nothing is written, acknowledged or voted
 // after a failed write.
 func (n *Node) fail(err error) {
+	if errors.Is(err, errStopping) {
+		return // it ended because the node stops
+	}
 	n.failing.Do(func() {
 		n.err = err
 		if errors.Is(err, ErrRemoved) {

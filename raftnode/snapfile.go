@@ -214,13 +214,29 @@ func (b *blockReader) next() error {
 	return nil
 }
 
-// verifySnapshot reads the whole file once.
-func verifySnapshot(path string) (h snapHeader, err error) {
+// verifySnapshot reads the whole file once, or until stop is closed.
+func verifySnapshot(path string, stop <-chan struct{}) (h snapHeader, err error) {
 	err = withSnapshot(path, func(head snapHeader, content io.Reader) error {
 		h = head
-		return drain(content)
+		return drain(untilStop{content, stop})
 	})
 	return h, err
+}
+
+// untilStop is a reader that ends with errStopping once stop is closed: a
+// snapshot can take minutes, and a node that is to end does not wait for it.
+type untilStop struct {
+	r    io.Reader
+	stop <-chan struct{}
+}
+
+func (u untilStop) Read(p []byte) (int, error) {
+	select {
+	case <-u.stop:
+		return 0, errStopping
+	default:
+		return u.r.Read(p)
+	}
 }
 
 // drain reads content to its end, where its checksums are judged.

@@ -94,17 +94,17 @@ func TestVerifySnapshotReadsTheWholeFile(t *testing.T) {
 	if err := writeFileSync(path, b); err != nil {
 		t.Fatal(err)
 	}
-	if h, err := verifySnapshot(path); err != nil || h.Index != 12 {
+	if h, err := verifySnapshot(path, nil); err != nil || h.Index != 12 {
 		t.Fatal(h, err)
 	}
 	b[len(b)-30] ^= 1
 	if err := writeFileSync(path, b); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := verifySnapshot(path); !errors.Is(err, errSnapshotFile) {
+	if _, err := verifySnapshot(path, nil); !errors.Is(err, errSnapshotFile) {
 		t.Errorf("a flipped bit near the end: %v", err)
 	}
-	if _, err := verifySnapshot(path + ".none"); !errors.Is(err, os.ErrNotExist) {
+	if _, err := verifySnapshot(path+".none", nil); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("no file: %v", err)
 	}
 }

@@ -26,6 +26,9 @@ func (n *Node) sendSnapshot(m *raftpb.Message) {
 	n.wg.Go(func() {
 		defer n.sending.Add(-1)
 		file, size, meta, err := n.stageSnapshot(to)
+		if errors.Is(err, errStopping) {
+			return
+		}
 		if err != nil {
 			n.logger.Error("snapshot not sent", "to", to, "error", err)
 			n.holdSnapshots(to)
@@ -56,7 +59,8 @@ func (n *Node) holdSnapshots(to uint64) {
 	n.post(func() { n.snapRetry[to] = n.core.ticks + snapRetryTicks })
 }
 
-// reserveWriter fails before a dump takes the disk space that the log needs.
+// reserveWriter fails before a dump takes the disk space that the log needs, and
+// when the node stops.
 type reserveWriter struct {
 	w       io.Writer
 	n       *Node
@@ -64,6 +68,11 @@ type reserveWriter struct {
 }
 
 func (r *reserveWriter) Write(b []byte) (int, error) {
+	select {
+	case <-r.n.stop:
+		return 0, errStopping
+	default:
+	}
 	if r.written -= int64(len(b)); r.written < 0 {
 		r.written = 16 << 20
 		if free := freeBytes(r.n.cfg.Dir); free-r.written < r.n.cfg.MinFreeBytes {
@@ -101,7 +110,10 @@ func (n *Node) stageSnapshot(to uint64) (file *os.File, size int64, meta *raftpb
 func (n *Node) acceptSnapshot(m *raftpb.Message) error {
 	meta := m.GetSnapshot().GetMetadata()
 	path := stagedPath(n.cfg.Dir, meta.GetIndex())
-	h, err := verifySnapshot(path)
+	h, err := verifySnapshot(path, n.stop)
+	if errors.Is(err, errStopping) {
+		return err // the next start will need it, if raft was told of it before
+	}
 	if err == nil {
 		err = h.announced(n.identity.ClusterID, meta)
 	}
@@ -123,7 +135,8 @@ func (n *Node) install(s *raftpb.Snapshot) error {
 	}
 }
 
-// installNow swaps the store for a received snapshot, on the apply goroutine.
+// installNow swaps the store for a received snapshot, on the apply goroutine. A
+// stop ends it with errStopping: the log has the mark, so the next start does it.
 func (n *Node) installNow(s *raftpb.Snapshot) error {
 	installed, err := n.installSnapshot(s)
 	if installed {
