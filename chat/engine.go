@@ -32,7 +32,7 @@ const (
 func (s *Store) openEngine(dir string) (db *pebble.DB, err error) {
 	opened := make(chan *pebble.DB, 1)
 	err = s.trouble.guard(func() error {
-		db, err := pebble.Open(dir, engineOptions(s.fs, s.trouble, s.inline))
+		db, err := pebble.Open(dir, engineOptions(&frozenFS{s.disk, s.trouble, true}, s.trouble, s.inline))
 		opened <- db
 		return err
 	})
@@ -156,7 +156,7 @@ func (t *trouble) guard(f func() error) error {
 }
 
 // guardGrace is how long guard waits for f once the store has failed.
-const guardGrace = 500 * time.Millisecond
+const guardGrace = 200 * time.Millisecond
 
 // err is the error recorded, or nil.
 func (t *trouble) err() error {
@@ -188,5 +188,20 @@ func (t *trouble) Errorf(format string, args ...any) {
 // Fatalf implements pebble.Logger. Unlike Pebble expects it returns: the node
 // ends itself in good order.
 func (t *trouble) Fatalf(format string, args ...any) {
-	t.fail(fmt.Errorf(format, args...))
+	e := &engineError{text: fmt.Sprintf(format, args...)}
+	for _, a := range args {
+		if cause, ok := a.(error); ok {
+			e.cause = cause
+		}
+	}
+	t.fail(e)
 }
+
+// engineError is what the engine says when it would end the process.
+type engineError struct {
+	text  string
+	cause error // nil: not known
+}
+
+func (e *engineError) Error() string { return e.text }
+func (e *engineError) Unwrap() error { return e.cause }

@@ -18,9 +18,8 @@ const frozenPause = 50 * time.Millisecond
 type frozenFS struct {
 	vfs.FS
 	trouble *trouble
+	engine  bool // it is the engine's, see frozenDir
 }
-
-func freezeOn(fs vfs.FS, t *trouble) vfs.FS { return &frozenFS{fs, t} }
 
 // frozen is why nothing may be written, or nil.
 func (f *frozenFS) frozen() error {
@@ -60,7 +59,22 @@ func (f *frozenFS) ReuseForWrite(oldname, newname string, c vfs.DiskWriteCategor
 
 // OpenDir implements vfs.FS; a directory can be synced.
 func (f *frozenFS) OpenDir(name string) (vfs.File, error) {
-	return f.file(vfs.WriteCategoryUnspecified)(f.FS.OpenDir(name))
+	dir, err := f.file(vfs.WriteCategoryUnspecified)(f.FS.OpenDir(name))
+	if err == nil && f.engine {
+		dir = frozenDir{dir}
+	}
+	return dir, err
+}
+
+// frozenDir is a directory whose sync seems to succeed always, since the engine
+// panics if one does not. The store has failed then, which whoever waits for the
+// engine looks at, and nothing that builds on the sync is written any more.
+type frozenDir struct{ vfs.File }
+
+// Sync implements vfs.File.
+func (d frozenDir) Sync() error {
+	_ = d.File.Sync()
+	return nil
 }
 
 // Link implements vfs.FS.

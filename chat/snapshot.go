@@ -211,15 +211,19 @@ func (s *Store) Restore(content io.Reader) error {
 }
 
 // stage builds the new database and gives it the name that makes it count.
-func (s *Store) stage(content io.Reader) error {
+func (s *Store) stage(content io.Reader) (err error) {
 	tmp := s.fs.PathJoin(s.dir, tmpName)
+	defer func() {
+		if err != nil {
+			// It is worth nothing, and what it takes of a disk that is full may
+			// be what the next start needs. s.fs does not allow it any more.
+			_ = s.disk.RemoveAll(tmp)
+		}
+	}()
 	if err := s.fs.RemoveAll(tmp); err != nil {
 		return err
 	}
 	if err := s.build(tmp, content); err != nil {
-		// It is worth nothing, and what it takes of a disk that is full may be
-		// what the next start needs. s.fs does not allow it any more.
-		_ = s.disk.RemoveAll(tmp)
 		return err
 	}
 	if err := syncDir(s.fs, tmp); err != nil {
@@ -240,6 +244,9 @@ func (s *Store) build(dir string, content io.Reader) error {
 		return err
 	}
 	tables := newTableWriter(s.fs, dir, db.TableFormat(), engineOptions(s.fs, s.trouble, s.inline))
+	if s.restoreTable > 0 {
+		tables.limit = s.restoreTable
+	}
 	err = readContent(content, func(key, value []byte) error {
 		select {
 		case <-s.closed:
@@ -262,6 +269,7 @@ type tableWriter struct {
 	fs      vfs.FS
 	dir     string
 	options sstable.WriterOptions
+	limit   uint64   // bytes of a table
 	paths   []string // of all tables
 	table   *sstable.Writer
 }
@@ -273,7 +281,7 @@ const restoreTable = 32 << 20
 func newTableWriter(fs vfs.FS, dir string, format sstable.TableFormat, o *pebble.Options) *tableWriter {
 	o.EnsureDefaults()
 	lowest := len(o.Levels) - 1
-	return &tableWriter{fs: fs, dir: dir, options: o.MakeWriterOptions(lowest, format)}
+	return &tableWriter{fs: fs, dir: dir, limit: restoreTable, options: o.MakeWriterOptions(lowest, format)}
 }
 
 func (t *tableWriter) set(key, value []byte) error {
@@ -289,7 +297,7 @@ func (t *tableWriter) set(key, value []byte) error {
 	if err := t.table.Set(key, value); err != nil {
 		return err
 	}
-	if t.table.Raw().EstimatedSize() < restoreTable {
+	if t.table.Raw().EstimatedSize() < t.limit {
 		return nil
 	}
 	return t.finish()

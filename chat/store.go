@@ -79,8 +79,9 @@ type Store struct {
 
 	pacer pacer // used under writing
 
-	planted  func(data []byte, c *command)
-	poisoned atomic.Uint64 // commands that made apply panic, since the store was opened
+	planted      func(data []byte, c *command)
+	restoreTable uint64        // tests make the tables of Restore shorter
+	poisoned     atomic.Uint64 // commands that made apply panic, since the store was opened
 }
 
 // published is the state that goes with a commit, for readers.
@@ -100,7 +101,7 @@ func OpenStore(dir string, opts StoreOptions) (*Store, error) {
 	}
 	t := newTrouble(opts.Logger, opts.Fatal)
 	s := &Store{
-		disk: opts.FS, fs: freezeOn(opts.FS, t), dir: dir, log: opts.Logger, trouble: t, inline: opts.Inline,
+		disk: opts.FS, fs: &frozenFS{FS: opts.FS, trouble: t}, dir: dir, log: opts.Logger, trouble: t, inline: opts.Inline,
 		recent: newRecent(maxRecentMessages, maxRecentBytes),
 		closed: make(chan struct{}),
 		views:  make(map[*view]struct{}),
