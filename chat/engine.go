@@ -16,7 +16,12 @@ import (
 )
 
 // Sizes of the storage engine. They are what keeps a node small: nearly all of
-// the engine's memory counts as cache.
+// the engine's memory counts as cache. With cgo it is C's, without (a release)
+// it is of Go's heap, as large, and the collector leaves as much garbage again.
+//
+// Beside it there are two compactions at most, of some blocks each; a batch of
+// Apply that is too large for a memtable, which raft bounds; and what is read,
+// which nobody holds while waiting for a client.
 const (
 	memTableBytes = 16 << 20
 	// cacheBytes are 32 MiB for blocks on top of the memtables (the current one
