@@ -1,12 +1,14 @@
 package chat
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"log/slog"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/bloom"
@@ -14,7 +16,12 @@ import (
 )
 
 // Sizes of the storage engine. They are what keeps a node small: nearly all of
-// the engine's memory counts as cache.
+// the engine's memory counts as cache. With cgo it is C's, without (a release)
+// it is of Go's heap, as large, and the collector leaves as much garbage again.
+//
+// Beside it there are two compactions at most, of some blocks each; a batch of
+// Apply that is too large for a memtable, which raft bounds; and what is read,
+// which nobody holds while waiting for a client.
 const (
 	memTableBytes = 16 << 20
 	// cacheBytes are 32 MiB for blocks on top of the memtables (the current one
@@ -24,6 +31,33 @@ const (
 	maxOpenFiles = 500
 	bloomBits    = 10
 )
+
+// openEngine opens a database in dir. Unlike Pebble's own Open it returns when
+// the disk fails, be it full.
+func (s *Store) openEngine(dir string) (db *pebble.DB, err error) {
+	opened := make(chan *pebble.DB, 1)
+	err = s.trouble.guard(func() error {
+		db, err := pebble.Open(dir, engineOptions(&frozenFS{s.disk, s.trouble, true}, s.trouble, s.inline))
+		opened <- db
+		return err
+	})
+	select {
+	case db = <-opened:
+	default: // left behind
+	}
+	if err != nil && db != nil {
+		err = errors.Join(err, s.closeEngine(db))
+		db = nil
+	}
+	return db, err
+}
+
+// closeEngine closes db without waiting for what it does in the background.
+func (s *Store) closeEngine(db *pebble.DB) error {
+	s.trouble.closing.Store(true)
+	defer s.trouble.closing.Store(false)
+	return s.trouble.guard(db.Close)
+}
 
 // engineOptions are Pebble's options for a store on fs, which reports to t. See
 // StoreOptions for inline.
@@ -73,7 +107,12 @@ type trouble struct {
 	once   sync.Once
 	failed chan struct{} // closed once first is set
 	first  atomic.Pointer[error]
+	// closing is set while the database is being closed, which would wait for
+	// the ends of its compactions: their next writes are refused with errClosing.
+	closing atomic.Bool
 }
+
+var errClosing = errors.New("the database is being closed")
 
 func newTrouble(log *slog.Logger, report func(error)) *trouble {
 	return &trouble{log: log, report: report, failed: make(chan struct{})}
@@ -82,7 +121,9 @@ func newTrouble(log *slog.Logger, report func(error)) *trouble {
 // fail records err if it is the first. Pebble calls it with its locks held, so
 // the report runs on a goroutine of its own.
 func (t *trouble) fail(err error) {
+	first := false
 	t.once.Do(func() {
+		first = true
 		err = fmt.Errorf("store: %w", err)
 		t.first.Store(&err)
 		close(t.failed)
@@ -91,7 +132,36 @@ func (t *trouble) fail(err error) {
 			go t.report(err)
 		}
 	})
+	if !first {
+		// Pebble tries again at once and for ever, often without a look at the
+		// disk: this is all that keeps it from burning a core.
+		time.Sleep(frozenPause)
+	}
 }
+
+// guard calls f, which waits in the engine, and returns its error, or that of
+// the store as soon as there is one: Open waits for a flush that is tried again
+// for ever. f is left behind then, which does no harm: nothing is written any
+// more, and the process is about to end.
+func (t *trouble) guard(f func() error) error {
+	done := make(chan error, 1)
+	go func() { done <- f() }()
+	var err error
+	select {
+	case err = <-done:
+	case <-t.failed:
+		timer := time.NewTimer(guardGrace)
+		defer timer.Stop()
+		select { // what can end does so soon
+		case err = <-done:
+		case <-timer.C:
+		}
+	}
+	return cmp.Or(t.err(), err)
+}
+
+// guardGrace is how long guard waits for f once the store has failed.
+const guardGrace = 200 * time.Millisecond
 
 // err is the error recorded, or nil.
 func (t *trouble) err() error {
@@ -102,8 +172,8 @@ func (t *trouble) err() error {
 }
 
 func (t *trouble) background(err error) {
-	if errors.Is(err, pebble.ErrCancelledCompaction) {
-		return // a compaction gave way to another change; nothing is wrong
+	if errors.Is(err, pebble.ErrCancelledCompaction) || errors.Is(err, errClosing) {
+		return // a compaction gave way to another change or to Close; nothing is wrong
 	}
 	t.fail(fmt.Errorf("background work: %w", err))
 }
@@ -123,5 +193,20 @@ func (t *trouble) Errorf(format string, args ...any) {
 // Fatalf implements pebble.Logger. Unlike Pebble expects it returns: the node
 // ends itself in good order.
 func (t *trouble) Fatalf(format string, args ...any) {
-	t.fail(fmt.Errorf(format, args...))
+	e := &engineError{text: fmt.Sprintf(format, args...)}
+	for _, a := range args {
+		if cause, ok := a.(error); ok {
+			e.cause = cause
+		}
+	}
+	t.fail(e)
 }
+
+// engineError is what the engine says when it would end the process.
+type engineError struct {
+	text  string
+	cause error // nil: not known
+}
+
+func (e *engineError) Error() string { return e.text }
+func (e *engineError) Unwrap() error { return e.cause }

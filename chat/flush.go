@@ -49,6 +49,18 @@ func (s *Store) startFlush() (done <-chan struct{}, index uint64, err error) {
 	return done, index, err
 }
 
+// MemoryBytes is how much memory the engine's memtables and cache take now. It
+// stays below 96 MiB, whatever is written and read.
+func (s *Store) MemoryBytes() int64 {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	if s.db == nil {
+		return 0
+	}
+	m := s.db.Metrics()
+	return int64(m.MemTable.Size+m.MemTable.ZombieSize) + m.BlockCache.Size
+}
+
 const (
 	// pacedBytes is how much is written between two rotations of the memtable.
 	// It is below memTableBytes, since the memtable has overhead for each key.

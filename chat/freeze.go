@@ -18,9 +18,8 @@ const frozenPause = 50 * time.Millisecond
 type frozenFS struct {
 	vfs.FS
 	trouble *trouble
+	engine  bool // it is the engine's, see frozenDir
 }
-
-func freezeOn(fs vfs.FS, t *trouble) vfs.FS { return &frozenFS{fs, t} }
 
 // frozen is why nothing may be written, or nil.
 func (f *frozenFS) frozen() error {
@@ -39,7 +38,7 @@ func (f *frozenFS) Create(name string, c vfs.DiskWriteCategory) (vfs.File, error
 	if err := f.frozen(); err != nil {
 		return nil, err
 	}
-	return f.file(f.FS.Create(name, c))
+	return f.file(c)(f.FS.Create(name, c))
 }
 
 // OpenReadWrite implements vfs.FS.
@@ -47,7 +46,7 @@ func (f *frozenFS) OpenReadWrite(name string, c vfs.DiskWriteCategory, opts ...v
 	if err := f.frozen(); err != nil {
 		return nil, err
 	}
-	return f.file(f.FS.OpenReadWrite(name, c, opts...))
+	return f.file(c)(f.FS.OpenReadWrite(name, c, opts...))
 }
 
 // ReuseForWrite implements vfs.FS.
@@ -55,12 +54,27 @@ func (f *frozenFS) ReuseForWrite(oldname, newname string, c vfs.DiskWriteCategor
 	if err := f.frozen(); err != nil {
 		return nil, err
 	}
-	return f.file(f.FS.ReuseForWrite(oldname, newname, c))
+	return f.file(c)(f.FS.ReuseForWrite(oldname, newname, c))
 }
 
 // OpenDir implements vfs.FS; a directory can be synced.
 func (f *frozenFS) OpenDir(name string) (vfs.File, error) {
-	return f.file(f.FS.OpenDir(name))
+	dir, err := f.file(vfs.WriteCategoryUnspecified)(f.FS.OpenDir(name))
+	if err == nil && f.engine {
+		dir = frozenDir{dir}
+	}
+	return dir, err
+}
+
+// frozenDir is a directory whose sync seems to succeed always, since the engine
+// panics if one does not. The store has failed then, which whoever waits for the
+// engine looks at, and nothing that builds on the sync is written any more.
+type frozenDir struct{ vfs.File }
+
+// Sync implements vfs.File.
+func (d frozenDir) Sync() error {
+	_ = d.File.Sync()
+	return nil
 }
 
 // Link implements vfs.FS.
@@ -103,17 +117,20 @@ func (f *frozenFS) MkdirAll(dir string, perm os.FileMode) error {
 	return f.FS.MkdirAll(dir, perm)
 }
 
-func (f *frozenFS) file(file vfs.File, err error) (vfs.File, error) {
-	if err != nil {
-		return nil, err
+func (f *frozenFS) file(c vfs.DiskWriteCategory) func(file vfs.File, err error) (vfs.File, error) {
+	return func(file vfs.File, err error) (vfs.File, error) {
+		if err != nil {
+			return nil, err
+		}
+		return &frozenFile{file, f.trouble, c == "pebble-compaction" || c == "pebble-memtable-flush"}, nil
 	}
-	return &frozenFile{file, f.trouble}, nil
 }
 
 // frozenFile fails the store with its first failed write or sync.
 type frozenFile struct {
 	vfs.File
 	trouble *trouble
+	table   bool // written by a flush or compaction, which Close does not wait for
 }
 
 func (f *frozenFile) check(err error) error {
@@ -127,6 +144,9 @@ func (f *frozenFile) check(err error) error {
 func (f *frozenFile) Write(p []byte) (int, error) {
 	if err := f.trouble.err(); err != nil {
 		return 0, err
+	}
+	if f.table && f.trouble.closing.Load() {
+		return 0, errClosing
 	}
 	n, err := f.File.Write(p)
 	return n, f.check(err)

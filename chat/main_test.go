@@ -3,13 +3,38 @@ package chat
 import (
 	"bytes"
 	"iter"
+	"os"
+	"os/exec"
 	"testing"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"go.uber.org/goleak"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	if os.Getenv(leavesBehind) != "" {
+		os.Exit(m.Run())
+	}
+	goleak.VerifyTestMain(m)
+}
+
+// leavesBehind is set in the process of a test that leaves goroutines behind, as
+// a failed store does: nothing ends those but the end of their process.
+const leavesBehind = "CHAT_TEST_LEAVES_BEHIND"
+
+// inOwnProcess runs the test that calls it in a process of its own, and returns
+// true there.
+func inOwnProcess(t *testing.T) bool {
+	if os.Getenv(leavesBehind) != "" {
+		return true
+	}
+	cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^"+t.Name()+"$", "-test.timeout=5m")
+	cmd.Env = append(os.Environ(), leavesBehind+"=1")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	return false
+}
 
 // openTestStore opens a store in dir of fs and closes it with the test.
 func openTestStore(t testing.TB, fs vfs.FS, dir string) *Store {

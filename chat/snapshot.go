@@ -3,6 +3,7 @@ package chat
 import (
 	"bufio"
 	"bytes"
+	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -10,6 +11,8 @@ import (
 	"io/fs"
 
 	"github.com/cockroachdb/pebble/v2"
+	"github.com/cockroachdb/pebble/v2/objstorage/objstorageprovider"
+	"github.com/cockroachdb/pebble/v2/sstable"
 	"github.com/cockroachdb/pebble/v2/vfs"
 )
 
@@ -34,8 +37,6 @@ const (
 	maxContentValue = 256 << 20
 	// contentChunk is how much is read from the store at a time.
 	contentChunk = 128 << 10
-	// restoreBatch is how much Restore commits at a time.
-	restoreBatch = 1 << 20
 )
 
 // ErrReplaced ends the reading of a snapshot whose store was replaced by
@@ -210,30 +211,19 @@ func (s *Store) Restore(content io.Reader) error {
 }
 
 // stage builds the new database and gives it the name that makes it count.
-func (s *Store) stage(content io.Reader) error {
+func (s *Store) stage(content io.Reader) (err error) {
 	tmp := s.fs.PathJoin(s.dir, tmpName)
+	defer func() {
+		if err != nil {
+			// It is worth nothing, and what it takes of a disk that is full may
+			// be what the next start needs. s.fs does not allow it any more.
+			_ = s.disk.RemoveAll(tmp)
+		}
+	}()
 	if err := s.fs.RemoveAll(tmp); err != nil {
 		return err
 	}
-	db, err := pebble.Open(tmp, engineOptions(s.fs, s.trouble, s.inline))
-	if err != nil {
-		return err
-	}
-	err = readContent(db, content)
-	if err == nil {
-		_, err = loadPublished(db)
-	}
-	if err == nil {
-		var done <-chan struct{}
-		if done, err = db.AsyncFlush(); err == nil {
-			select {
-			case <-done:
-			case <-s.trouble.failed:
-			}
-			err = s.trouble.err()
-		}
-	}
-	if err = errors.Join(err, db.Close()); err != nil {
+	if err := s.build(tmp, content); err != nil {
 		return err
 	}
 	if err := syncDir(s.fs, tmp); err != nil {
@@ -245,12 +235,90 @@ func (s *Store) stage(content io.Reader) error {
 	return syncDir(s.fs, s.dir)
 }
 
+// build makes a database of content in dir. The records are sorted, so they are
+// written as tables that the engine takes in as they are: nothing of them goes
+// through its memory.
+func (s *Store) build(dir string, content io.Reader) error {
+	db, err := s.openEngine(dir)
+	if err != nil {
+		return err
+	}
+	tables := newTableWriter(s.fs, dir, db.TableFormat(), engineOptions(s.fs, s.trouble, s.inline))
+	if s.restoreTable > 0 {
+		tables.limit = s.restoreTable
+	}
+	err = readContent(content, func(key, value []byte) error {
+		select {
+		case <-s.closed:
+			return ErrClosed
+		default:
+			return tables.set(key, value)
+		}
+	})
+	if err = errors.Join(err, tables.finish()); err == nil && len(tables.paths) > 0 {
+		err = s.trouble.guard(func() error { return db.Ingest(context.Background(), tables.paths) })
+	}
+	if err == nil {
+		_, err = loadPublished(db)
+	}
+	return errors.Join(err, s.closeEngine(db))
+}
+
+// tableWriter writes sorted records into tables for the engine.
+type tableWriter struct {
+	fs      vfs.FS
+	dir     string
+	options sstable.WriterOptions
+	limit   uint64   // bytes of a table
+	paths   []string // of all tables
+	table   *sstable.Writer
+}
+
+// restoreTable is about how long a table is: while it is written, its index and
+// filter are in memory.
+const restoreTable = 32 << 20
+
+func newTableWriter(fs vfs.FS, dir string, format sstable.TableFormat, o *pebble.Options) *tableWriter {
+	o.EnsureDefaults()
+	lowest := len(o.Levels) - 1
+	return &tableWriter{fs: fs, dir: dir, limit: restoreTable, options: o.MakeWriterOptions(lowest, format)}
+}
+
+func (t *tableWriter) set(key, value []byte) error {
+	if t.table == nil {
+		path := t.fs.PathJoin(t.dir, fmt.Sprintf("restored-%06d", len(t.paths)))
+		file, err := t.fs.Create(path, vfs.WriteCategoryUnspecified)
+		if err != nil {
+			return err
+		}
+		t.paths = append(t.paths, path)
+		t.table = sstable.NewWriter(objstorageprovider.NewFileWritable(file), t.options)
+	}
+	if err := t.table.Set(key, value); err != nil {
+		return err
+	}
+	if t.table.Raw().EstimatedSize() < t.limit {
+		return nil
+	}
+	return t.finish()
+}
+
+// finish makes the table that is being written durable.
+func (t *tableWriter) finish() error {
+	if t.table == nil {
+		return nil
+	}
+	table := t.table
+	t.table = nil
+	return table.Close()
+}
+
 // swap exchanges the databases.
 func (s *Store) swap() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.endViews(ErrReplaced)
-	err := s.db.Close()
+	err := s.closeEngine(s.db)
 	s.db = nil
 	if err != nil {
 		return err
@@ -290,8 +358,8 @@ func finishSwap(fs vfs.FS, dir string) error {
 	return syncDir(fs, dir)
 }
 
-// readContent fills a fresh database.
-func readContent(db *pebble.DB, content io.Reader) (err error) {
+// readContent calls set with each record.
+func readContent(content io.Reader, set func(key, value []byte) error) error {
 	in := bufio.NewReaderSize(content, contentChunk)
 	var magic [len(contentMagic)]byte
 	if _, err := io.ReadFull(in, magic[:]); err != nil {
@@ -299,16 +367,6 @@ func readContent(db *pebble.DB, content io.Reader) (err error) {
 	}
 	if string(magic[:]) != contentMagic {
 		return errContent
-	}
-	batch := db.NewBatch()
-	defer func() { err = errors.Join(err, batch.Close()) }()
-	commit := func() error {
-		if err := db.Apply(batch, pebble.NoSync); err != nil {
-			return err
-		}
-		err := batch.Close()
-		batch = db.NewBatch()
-		return err
 	}
 	var records uint64
 	var key, last, value []byte
@@ -337,15 +395,10 @@ func readContent(db *pebble.DB, content io.Reader) (err error) {
 			return errContent
 		}
 		last = append(last[:0], key...)
-		if err := batch.Set(key, value, nil); err != nil {
+		if err := set(key, value); err != nil {
 			return err
 		}
 		records++
-		if batch.Len() >= restoreBatch {
-			if err := commit(); err != nil {
-				return err
-			}
-		}
 	}
 	if count, err := binary.ReadUvarint(in); err != nil {
 		return contentError(err)
@@ -358,7 +411,7 @@ func readContent(db *pebble.DB, content io.Reader) (err error) {
 		}
 		return errContent
 	}
-	return commit()
+	return nil
 }
 
 // readN reads n bytes into b's memory. It allocates as bytes arrive, so that a

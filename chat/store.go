@@ -45,14 +45,16 @@ var ErrClosed = errors.New("store is closed")
 // Apply does not make anything durable; Flush does. After a crash the store is
 // as it was after some Apply that is not older than the last Flush.
 type Store struct {
-	fs      vfs.FS
+	disk    vfs.FS
+	fs      vfs.FS // disk until something fails, see frozenFS
 	dir     string
 	log     *slog.Logger
 	trouble *trouble
 	inline  bool
 	hub     *hub
 	recent  *recent
-	closed  chan struct{}
+	closing sync.Once
+	closed  chan struct{} // closed by closing
 
 	// writing is held by whoever changes the content.
 	writing sync.Mutex
@@ -77,8 +79,9 @@ type Store struct {
 
 	pacer pacer // used under writing
 
-	planted  func(data []byte, c *command)
-	poisoned atomic.Uint64 // commands that made apply panic, since the store was opened
+	planted      func(data []byte, c *command)
+	restoreTable uint64        // tests make the tables of Restore shorter
+	poisoned     atomic.Uint64 // commands that made apply panic, since the store was opened
 }
 
 // published is the state that goes with a commit, for readers.
@@ -98,7 +101,7 @@ func OpenStore(dir string, opts StoreOptions) (*Store, error) {
 	}
 	t := newTrouble(opts.Logger, opts.Fatal)
 	s := &Store{
-		fs: freezeOn(opts.FS, t), dir: dir, log: opts.Logger, trouble: t, inline: opts.Inline,
+		disk: opts.FS, fs: &frozenFS{FS: opts.FS, trouble: t}, dir: dir, log: opts.Logger, trouble: t, inline: opts.Inline,
 		recent: newRecent(maxRecentMessages, maxRecentBytes),
 		closed: make(chan struct{}),
 		views:  make(map[*view]struct{}),
@@ -127,8 +130,7 @@ func OpenStore(dir string, opts StoreOptions) (*Store, error) {
 // open opens the database in place and gives what is to be published of it. mu
 // is held exclusively, or nobody else has the Store yet.
 func (s *Store) open() (*published, error) {
-	path := s.fs.PathJoin(s.dir, storeName)
-	db, err := pebble.Open(path, engineOptions(s.fs, s.trouble, s.inline))
+	db, err := s.openEngine(s.fs.PathJoin(s.dir, storeName))
 	if err != nil {
 		return nil, err
 	}
@@ -136,11 +138,8 @@ func (s *Store) open() (*published, error) {
 	if err == nil {
 		err = syncDir(s.fs, s.dir)
 	}
-	if err == nil {
-		err = s.trouble.err()
-	}
 	if err != nil {
-		return nil, errors.Join(err, db.Close())
+		return nil, errors.Join(err, s.closeEngine(db))
 	}
 	s.db, s.pacer = db, newPacer(s.inline)
 	s.applier = newApplier(db, p.counters, s.poison)
@@ -264,23 +263,24 @@ func (s *Store) usable() error {
 }
 
 // Close closes the store without flushing it: what was not flushed is in the
-// log. Streams end. A second Close does nothing.
-func (s *Store) Close() error {
+// log. Streams end, and a Restore that is still reading. A second Close does
+// nothing.
+func (s *Store) Close() (err error) {
+	s.closing.Do(func() { err = s.close() })
+	return err
+}
+
+func (s *Store) close() error {
+	close(s.closed) // ends a Flush that waits
 	s.writing.Lock()
 	defer s.writing.Unlock()
-	select {
-	case <-s.closed:
-		return nil
-	default:
-	}
-	close(s.closed) // ends a Flush that waits
 	s.flushing.Lock()
 	defer s.flushing.Unlock()
 	s.mu.Lock()
 	s.endViews(ErrClosed)
 	var err error
 	if s.db != nil { // it is nil after a swap that failed
-		err = s.db.Close()
+		err = s.closeEngine(s.db)
 		s.db = nil
 	}
 	s.mu.Unlock()

@@ -215,18 +215,21 @@ func (n *Node) recoverState(rec recovered) error {
 		self: n.identity.Incarnation, sm: sm, waiters: n.waiters, applied: n.applied,
 		confChange: n.onLoopConfChange, changed: n.membershipChanged,
 	}
-	staged := func(index uint64, f func(io.Reader) error) error {
-		return withSnapshot(stagedPath(n.cfg.Dir, index), func(_ snapHeader, content io.Reader) error {
-			return f(untilStop{content, n.stop})
-		})
-	}
-	if err := n.replica.recoverState(sm, staged, rec, n.identity.Cluster); err != nil {
+	if err := n.replica.recoverState(sm, n.stagedContent, rec, n.identity.Cluster); err != nil {
 		return fmt.Errorf("data directory %s: %w", n.cfg.Dir, err)
 	}
 	if err := n.mayServe(); err != nil {
 		return err
 	}
 	return n.identity.checkList(&n.cfg, membershipAfter(n.applier.members.Load(), n.applied.Load(), rec.entries))
+}
+
+// stagedContent calls f with the content of a received snapshot, which ends when
+// the node stops.
+func (n *Node) stagedContent(index uint64, f func(io.Reader) error) error {
+	return withSnapshot(stagedPath(n.cfg.Dir, index), func(_ snapHeader, content io.Reader) error {
+		return f(untilStop{content, n.stop})
+	})
 }
 
 // membershipChanged is called with the member records after each change.

@@ -130,10 +130,14 @@ func (l *Log) ReadIndex(ctx context.Context) error {
 }
 
 func (l *Log) enqueue(ctx context.Context, p proposal) error {
-	// The stop is looked at first: after Close nobody empties the queue.
+	// These are looked at first, since a select takes any case that is ready:
+	// after Close nobody empties the queue, and whoever's context has ended is
+	// not answered.
 	select {
 	case <-l.stop:
 		return Error("stopping")
+	case <-ctx.Done():
+		return ctx.Err()
 	default:
 	}
 	select {

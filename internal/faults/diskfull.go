@@ -5,7 +5,7 @@ package faults
 import (
 	"errors"
 	"fmt"
-	"strings"
+	"syscall"
 	"time"
 
 	"github.com/raft-chat/raft-chat/internal/workload"
@@ -83,12 +83,14 @@ func diskFull(r *run) {
 		r.logf("%s", lastLines(said, 1))
 		// No better while nothing was freed.
 		r.start(victim)
-		if victim.proc.awaitEnd(3 * time.Second) {
-			if said := victim.proc.output(); !strings.Contains(said, "no space left on device") {
-				r.fail("%v on a full disk says %s", victim, lastLines(said, 2))
+		if victim.proc.awaitEnd(10 * time.Second) {
+			r.logf("%s", lastLines(r.refuses(victim, "no space left on device"), 1))
+		} else { // what it had set aside was enough for a start
+			r.must(victim.signal(syscall.SIGTERM), "stop %v", victim)
+			if !victim.proc.awaitEnd(20 * time.Second) {
+				r.fail("%v on a full disk does not end on SIGTERM", victim)
+				victim.kill()
 			}
-		} else {
-			victim.kill()
 		}
 		r.progress(50)
 		r.must(victim.host.disk.drain(), "free the disk of %v", victim)

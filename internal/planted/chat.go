@@ -32,6 +32,18 @@ func chatBugs() []Bug {
 		Old:  "	return errors.Join(d.Sync(), d.Close())",
 		New:  "	return d.Close()",
 	}, {
+		Name: "restored-in-place", What: "a snapshot is built under the name that makes it count",
+		File: "chat/snapshot.go",
+		Old:  "	tmp := s.fs.PathJoin(s.dir, tmpName)\n	defer func() {",
+		New:  "	tmp := s.fs.PathJoin(s.dir, newName)\n	defer func() {",
+		Test: []string{"./chat", "-run", "Restore|Swap|FullDisk"},
+	}, {
+		Name: "open-waits-for-ever", What: "who waits for the engine is not told that the disk is full",
+		File: "chat/engine.go",
+		Old:  "	case <-t.failed:\n		timer :=",
+		New:  "	case <-t.failed:\n		<-done\n		timer :=",
+		Test: []string{"./chat", "-run", "FullDisk"},
+	}, {
 		Name: "cursor-off-by-one", What: "a stream's cursor stops one short",
 		File: "chat/stream.go",
 		Old:  "		st.moveTo(d.Messages[len(d.Messages)-1].ID)",

@@ -143,6 +143,9 @@ func (s *Server) openNode(ctx context.Context, peer net.Listener, told addresses
 // storeFault adds what to do to an error of the store, which may be the disk's
 // or may be damage.
 func storeFault(err error, dir string, id uint64) error {
+	if errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) {
+		return fmt.Errorf("%w. Nothing that was acknowledged is lost: free some space for %s and start this node again", err, dir)
+	}
 	return fmt.Errorf("%w. If %s is damaged, move the data directory away and replace the member: run `raft-chat members replace %d` against a node that is up (--endpoints) and start what it prints", err, dir, id)
 }
 
@@ -406,6 +409,7 @@ func registerMetrics(r *prometheus.Registry, s *Server) {
 	gauge("members", "Members of the cluster.", func() float64 { return float64(s.Members()) })
 	r.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{Namespace: "raft_chat", Name: "poison_commands_total",
 		Help: "Commands rejected because they made apply panic; the log says more."}, func() float64 { return float64(s.store.Poisoned()) }))
+	gauge("store_memory_bytes", "Memory of the storage engine's memtables and cache.", func() float64 { return float64(s.store.MemoryBytes()) })
 	gauge("storage_low", "1 if free disk space is below the reserve.", func() float64 { return oneIf(s.node.StorageLow()) })
 	gauge("storage_low_member", "Id of a member whose disk makes this node refuse messages, 0 if there is none.", func() float64 { return float64(s.node.LowMember()) })
 	gauge("clock_offset_seconds", "Seconds that this node's clock is ahead of the voters' median.", func() float64 {
