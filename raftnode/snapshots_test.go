@@ -44,7 +44,7 @@ func TestDamagedSnapshotIsNotTakenIn(t *testing.T) {
 			t.Fatal(err)
 		}
 		m := &raftpb.Message{Type: raftpb.MsgSnap.Enum(), From: new(uint64(2)), To: new(uint64(1)), Term: new(uint64(3)), Snapshot: snapshotAt(50, 3)}
-		err := n.Process(t.Context(), m)
+		err := (link{n, 2}).Process(t.Context(), m)
 		taken := len(n.messages) > 0
 		for len(n.messages) > 0 {
 			<-n.messages
