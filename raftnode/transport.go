@@ -50,7 +50,10 @@ func (p *peers) connect(ctx context.Context, x *peer) error {
 // Send implements Network over rafthttp.
 func (p *peers) Send(messages []*raftpb.Message) {
 	for i, m := range messages {
-		if t := p.transport(m.GetTo()); t != nil && p.n.cfg.reachable(p.n.cfg.ID, m.GetTo()) {
+		if !p.n.cfg.reachable(p.n.cfg.ID, m.GetTo()) {
+			continue
+		}
+		if t := p.transport(m.GetTo()); t != nil {
 			t.Send(messages[i : i+1])
 		}
 	}
