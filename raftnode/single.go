@@ -148,17 +148,23 @@ func (r *Replica) Tick() { r.core.tick() }
 // Step takes a message of a member or a response of a storage step. A message
 // of a member that was removed is dropped.
 func (r *Replica) Step(m *raftpb.Message) {
-	switch {
-	case m.GetFrom() == r.id || raft.IsLocalMsgTarget(m.GetFrom()):
+	if m.GetTo() == r.id && (m.GetFrom() == r.id || raft.IsLocalMsgTarget(m.GetFrom())) {
 		r.core.step(m)
-	case r.applier.members.Load().isRemoved(m.GetFrom()):
-	default:
-		if reason := implausible(m, r.id); reason != "" {
-			r.core.drop(reason, m)
-			return
-		}
-		r.core.receive(m)
+		return
 	}
+	r.receive(m)
+}
+
+// receive takes a message of a member.
+func (r *Replica) receive(m *raftpb.Message) {
+	if r.applier.members.Load().isRemoved(m.GetFrom()) {
+		return
+	}
+	if reason := implausible(m, r.id); reason != "" {
+		r.core.drop(reason, m)
+		return
+	}
+	r.core.receive(m)
 }
 
 // Dropped counts the messages of members that could not be, by reason.
