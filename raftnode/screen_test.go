@@ -9,6 +9,7 @@ import (
 	"io"
 	"maps"
 	"math"
+	"math/rand/v2"
 	"slices"
 	"strings"
 	"testing"
@@ -428,42 +429,58 @@ func (s *screened) stage(m *raftpb.Message) bool {
 	return true
 }
 
-// Whatever messages come, the core does not panic, and nothing but an entry that
-// no build can read ends the node.
-func FuzzMessages(f *testing.F) {
-	for i := range 60 {
-		b := make([]byte, 400)
-		for j := range b {
-			b[j] = byte((i*7919 + j*j*31 + j*(i+3)*17) >> (j % 3))
-		}
-		f.Add(b)
+// play lets a script say what comes in which order. The core does not panic,
+// and nothing but an entry that no build can read ends the node.
+func play(t *testing.T, b []byte) (dropped map[string]uint64) {
+	s := newScreened(t)
+	if len(b) > 0 && b[0]%3 == 0 {
+		s.lead()
 	}
-	f.Fuzz(func(t *testing.T, b []byte) {
-		s := newScreened(t)
-		if len(b) > 0 && b[0]%3 == 0 {
-			s.lead()
-		}
-		for in := (&script{b}); len(in.b) > 0 && s.failed == nil; {
-			switch c := in.byte(); {
-			case c < 30:
-				s.Tick()
-			case c < 40:
-				s.Propose([]byte("x"), func(any, error) {})
-			case c < 50:
-				s.Read(func(error) {})
-			case c < 90:
-				s.settle()
-			default:
-				m := in.message(s.Status(), s.core.last)
-				if m.GetType() == raftpb.MsgSnap && implausible(m, 1) == "" && !s.stage(m) {
-					continue
-				}
-				s.receive(m)
+	for in := (&script{b}); len(in.b) > 0 && s.failed == nil; {
+		switch c := in.byte(); {
+		case c < 30:
+			s.Tick()
+		case c < 40:
+			s.Propose([]byte("x"), func(any, error) {})
+		case c < 50:
+			s.Read(func(error) {})
+		case c < 90:
+			s.settle()
+		default:
+			m := in.message(s.Status(), s.core.last)
+			if m.GetType() == raftpb.MsgSnap && implausible(m, 1) == "" && !s.stage(m) {
+				continue
 			}
+			s.receive(m)
 		}
-		s.settle()
-		if s.failed != nil && !errors.Is(s.failed, errEntry) && !errors.Is(s.failed, ErrRemoved) && !strings.Contains(s.failed.Error(), "apply configuration change") {
-			t.Fatal(s.failed)
+	}
+	s.settle()
+	if s.failed != nil && !errors.Is(s.failed, errEntry) && !errors.Is(s.failed, ErrRemoved) && !strings.Contains(s.failed.Error(), "apply configuration change") {
+		t.Fatalf("%x: %v", b, s.failed)
+	}
+	return s.Dropped()
+}
+
+func FuzzMessages(f *testing.F) {
+	for _, b := range []string{"", "\x00", "0123456789"} {
+		f.Add([]byte(b))
+	}
+	f.Fuzz(func(t *testing.T, b []byte) { play(t, b) })
+}
+
+func TestNoMessageEndsTheNode(t *testing.T) {
+	random := rand.NewChaCha8([32]byte{1})
+	dropped := map[string]uint64{}
+	for range 1000 {
+		b := make([]byte, 300)
+		_, _ = random.Read(b)
+		for reason, n := range play(t, b) {
+			dropped[reason] += n
 		}
-	})
+	}
+	for _, reason := range []string{badSender, badReceiver, badType, badTerm, badIndex, badEntries, badSnapshot, badContext} {
+		if dropped[reason] == 0 {
+			t.Errorf("nothing was dropped for its %s: %v", reason, dropped)
+		}
+	}
 }
