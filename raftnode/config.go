@@ -2,6 +2,7 @@ package raftnode
 
 import (
 	"errors"
+	"fmt"
 	"io"
 	"iter"
 	"log/slog"
@@ -12,6 +13,7 @@ import (
 	"go.etcd.io/raft/v3/raftpb"
 
 	"github.com/raft-chat/raft-chat/internal/budget"
+	"github.com/raft-chat/raft-chat/internal/peeraddr"
 )
 
 // StateMachine is what a Node replicates. It is durable by itself: it knows
@@ -78,6 +80,9 @@ type Config struct {
 	Dir     string // data directory; made if absent
 	Attributes
 	Listener net.Listener // for peers; owned by the node from Open on
+	// InsecurePeers allows members at other than loopback addresses, although
+	// peers neither encrypt nor authenticate.
+	InsecurePeers bool
 
 	// StateMachine opens what is replicated. It is called once, when the
 	// directory is locked and known to be this member's. Whoever gave it
@@ -102,8 +107,9 @@ type Config struct {
 	MinFreeBytes int64
 	// FreeBytes tells the free disk space; default: that of Dir's file system.
 	FreeBytes func() int64
-	// Budget bounds what entries hold that are not applied yet. Default: none,
-	// and their bound is 128 MiB.
+	// Budget bounds what entries hold that are not applied yet, and the
+	// connections of the peer listener. Default: none; the bound of the first is
+	// 128 MiB then, the second has only that of strangers.
 	Budget *budget.Budget
 
 	// Wrap, if set, goes around everything that is served on Listener, to judge
@@ -142,8 +148,6 @@ func (c *Config) validate() error {
 		c.Logger = slog.New(slog.DiscardHandler)
 	}
 	switch {
-	case c.ID == 0:
-		return errors.New("member id 0 is not allowed")
 	case c.Dir == "":
 		return errors.New("no data directory given")
 	case c.StateMachine == nil || c.Listener == nil:
@@ -153,8 +157,11 @@ func (c *Config) validate() error {
 	}
 	seen := map[uint64]bool{}
 	for _, p := range c.Cluster {
-		if p.ID == 0 || seen[p.ID] {
-			return errors.New("member ids in the cluster list must be unique and above 0")
+		if err := peeraddr.CheckID(p.ID); err != nil {
+			return err
+		}
+		if seen[p.ID] {
+			return fmt.Errorf("the cluster list names member %d twice", p.ID)
 		}
 		seen[p.ID] = true
 	}

@@ -48,6 +48,13 @@ type core struct {
 	heard   map[uint64]uint64
 	backlog backlog
 
+	// Of raft's own state, for the judgement of what others send: where the log
+	// ends as of the last Ready, at least where it ends after what was stepped
+	// since, and how many reads the followers were asked about.
+	last, lastAtLeast uint64
+	asked             question
+	dropped           *counts
+
 	inFlight []flight // own proposals, oldest first, pruned lazily
 	reads    reads
 	transfer *transfer
@@ -104,8 +111,8 @@ func (c *core) tick() {
 	c.advanceTransfer()
 }
 
-// step takes a message from a member or from the storage steps. Errors are
-// of messages that raft ignores.
+// step takes a message from the storage steps, or one from a member that receive
+// has let through. Errors are of messages that raft ignores.
 func (c *core) step(m *raftpb.Message) {
 	if from := m.GetFrom(); from != c.id && !raft.IsLocalMsgTarget(from) {
 		if c.heard == nil {
@@ -219,6 +226,7 @@ func (c *core) ready() (out output, any bool) {
 		return out, false
 	}
 	rd := c.rn.Ready()
+	c.noteReady(&rd)
 	for _, m := range rd.Messages {
 		switch {
 		case m.GetTo() == raft.LocalAppendThread:

@@ -14,8 +14,9 @@ const (
 	CodeStorageLow     = "disk_full"              // refused before it was proposed: the disk here, or a voter's, is nearly full
 	CodeClockSkew      = "clock_skew"             // refused before it was proposed: the clock is off against the voters'
 	CodeStopping       = "stopping"               // the node is being closed or has failed
-	CodeMemberID       = "member_id_invalid"      // an id of zero
-	CodeMemberURL      = "member_url_invalid"     // not an http URL of host and port
+	CodeMemberID       = "member_id_invalid"      // an id of zero, or one that raft keeps for itself
+	CodeMemberURL      = "member_url_invalid"     // not an http URL of host and port, or one where peers may not speak in plaintext
+	CodeMemberLimit    = "member_limit_reached"   // the cluster has as many members as are supported
 	CodeMemberExists   = "member_exists"          // the id or the URL is taken
 	CodeMemberIDUsed   = "member_id_used"         // the id was removed; ids are never used again
 	CodeMemberNotFound = "member_not_found"       // no member has the id

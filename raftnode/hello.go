@@ -7,20 +7,24 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"mime"
 	"net/http"
 	"slices"
 	"time"
 )
 
-// The members speak two small calls with each other beside raft, on the peer
-// listener: hello proves who is who before anything else, and call carries
-// what raft messages do not (see membership.go).
+// The members speak three small calls with each other beside raft, on the peer
+// listener: hello says who is who before anything else, confirm is the call back
+// that makes it count (see trust.go), and call carries what raft messages do not
+// (see membership.go).
 const (
-	helloPath = "/member/v1/hello"
-	callPath  = "/member/v1/call"
+	helloPath   = "/member/v1/hello"
+	confirmPath = "/member/v1/confirm"
+	callPath    = "/member/v1/call"
 
-	maxCallBytes = 1 << 20
-	callTimeout  = 5 * time.Second
+	maxHelloBytes = 4 << 10
+	maxCallBytes  = 1 << 20
+	callTimeout   = 5 * time.Second
 )
 
 // caller says who asks; it is part of every request between members.
@@ -29,6 +33,7 @@ type caller struct {
 	From        uint64      `json:"from"`
 	Incarnation Incarnation `json:"incarnation"`
 	To          uint64      `json:"to"`
+	Secret      secret      `json:"secret"` // the caller's for this member
 }
 
 type helloRequest struct {
@@ -50,7 +55,12 @@ type helloReply struct {
 	TimeNS      int64       `json:"time_ns,omitempty"` // its clock
 }
 
-const helloVersion = 1
+// helloVersion 2 came with the secret. A build before has none, and is refused.
+const helloVersion = 2
+
+func unknownVersion(version int, id uint64) *Error {
+	return errorf("bad_request", "hello of version %d is not known to member %d, which speaks version %d: members of a cluster run the same release or the next one", version, id, helloVersion)
+}
 
 // callError is how a refusal travels.
 type callError struct {
@@ -65,11 +75,18 @@ const (
 	codeOtherCluster = "other_cluster"
 	codeNotMember    = "not_a_member"
 	codeMoved        = "leader_moved"
+	codeUnconfirmed  = "unconfirmed" // a call back has not confirmed the caller, or not yet
 )
 
 func (p *peers) self(to uint64) caller {
 	n := p.n
-	return caller{ClusterID: n.identity.ClusterID, From: n.cfg.ID, Incarnation: n.identity.Incarnation, To: to}
+	c := caller{ClusterID: n.identity.ClusterID, From: n.cfg.ID, Incarnation: n.identity.Incarnation, To: to}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if x, ok := p.known[to]; ok {
+		c.Secret = x.secret
+	}
+	return c
 }
 
 // hello asks x to accept this node, and checks that x is who it should be.
@@ -153,38 +170,49 @@ func (p *peers) askCluster(ctx context.Context) error {
 
 func (p *peers) serveHello(w http.ResponseWriter, r *http.Request) {
 	var q helloRequest
-	if err := readCall(w, r, &q); err != nil {
-		answerError(w, http.StatusBadRequest, errorf("bad_request", "%v", err))
+	if !p.read(w, r, maxHelloBytes, &q) {
 		return
 	}
-	if !p.n.cfg.reachable(q.From, p.n.cfg.ID) {
+	n := p.n
+	if !n.cfg.reachable(q.From, n.cfg.ID) {
 		answerError(w, http.StatusServiceUnavailable, errorf("cut", "link is cut"))
 		return
 	}
 	refusal := p.checkHello(&q)
-	if refusal == nil || refusal.Code == codeNotMember {
-		if err := p.n.replica.mistaken(q.Expected); err != nil {
-			answerError(w, http.StatusConflict, errorf("bad_request", "%v", err))
-			p.n.fail(err)
-			return
-		}
+	if refusal != nil && refusal.Code == codeNotMember && !q.Joining && p.vouched(r.Context(), &q) {
+		p.meetGuest(q.From, q.PeerURL)
+		refusal = nil
 	}
-	vouched := refusal != nil && refusal.Code == codeNotMember && !q.Joining && p.vouched(r.Context(), &q)
-	if refusal != nil && !vouched {
+	switch {
+	case refusal != nil:
+		p.refused.add("hello_" + refusal.Code)
 		answerError(w, http.StatusConflict, refusal)
 		return
+	case !q.Joining:
+		// What is said from here on counts, so it has to be the member that says it.
+		x := p.verified(r.Context(), q.From, q.Secret)
+		if x == nil {
+			p.refused.add("hello_" + codeUnconfirmed)
+			answerError(w, http.StatusServiceUnavailable, errorf(codeUnconfirmed, "a call back from member %d to the recorded URL of member %d has not confirmed this hello", n.cfg.ID, q.From))
+			return
+		}
+		markVerified(r)
+		if err := n.replica.mistaken(q.Expected); err != nil {
+			answerError(w, http.StatusConflict, errorf("bad_request", "%v", err))
+			n.fail(err)
+			return
+		}
+		p.welcome(x, q.Incarnation)
 	}
-	if !q.Joining {
-		p.welcome(&q, vouched)
-	}
-	n := p.n
 	answer(w, helloReply{Version: helloVersion, ClusterID: n.identity.ClusterID, ID: n.cfg.ID, Incarnation: n.identity.Incarnation, TimeNS: n.cfg.Clock.Now().UnixNano()})
 }
 
+// checkHello returns why a hello is refused, whoever sends it, or nil. It changes
+// nothing, and what it answers concerns the caller alone.
 func (p *peers) checkHello(q *helloRequest) *Error {
 	n := p.n
 	if q.Version != helloVersion {
-		return errorf("bad_request", "hello of version %d is not known to member %d", q.Version, n.cfg.ID)
+		return unknownVersion(q.Version, n.cfg.ID)
 	}
 	if q.To != n.cfg.ID {
 		return errorf(codeOtherCluster, "this is member %d, not member %d", n.cfg.ID, q.To)
@@ -192,7 +220,15 @@ func (p *peers) checkHello(q *helloRequest) *Error {
 	if !q.Joining && q.ClusterID != n.identity.ClusterID {
 		return errorf(codeOtherCluster, "member %d belongs to another cluster: its --cluster list was another one when it first started", n.cfg.ID)
 	}
-	return n.applier.members.Load().admits(q.From, q.Incarnation, p.incarnationOf(q.From), q.PeerURL)
+	members := n.applier.members.Load()
+	if refusal := members.admits(q.From, q.Incarnation, p.incarnationOf(q.From), q.PeerURL); refusal != nil {
+		return refusal
+	}
+	if x, _ := p.holds(q.From, secret{}); len(members.Members) == 0 && (x == nil || x.url != q.PeerURL) {
+		// One that joins has no records yet, but the list it was given.
+		return errorf(codeNotMember, "member %d is not known to member %d, which is joining", q.From, n.cfg.ID)
+	}
+	return nil
 }
 
 // admits reports why a directory may not speak as member id from a peer URL, or
@@ -219,7 +255,8 @@ func (m *membership) admits(id uint64, inc, known Incarnation, url string) *Erro
 
 // mistaken returns an error if a member that expects another directory under
 // this member's id is right to do so: this one was wiped, and has not yet been
-// refused because it knows nobody of the members of today.
+// refused because it knows nobody of the members of today. It is asked about a
+// hello of a member that is in the records or the list, and confirmed.
 func (r *replica) mistaken(expected Incarnation) error {
 	if expected.IsZero() || expected == r.applier.self {
 		return nil
@@ -233,33 +270,48 @@ func (m *membership) vouches(id uint64, inc Incarnation, url string) bool {
 	return ok && m.admits(id, inc, x.Incarnation, url) == nil
 }
 
-// vouched asks the members that this one has met about a stranger. Whoever was
-// away while a member was added can only learn of it from the leader; if that
-// is the new member itself, it would be refused for ever.
+// vouched reports whether members that this one has met know a stranger. Whoever
+// was away while a member was added can only learn of it from the leader; if that
+// is the new member itself, it would be refused for ever. Others are asked for all
+// they know, and not more often than the gate lets, whoever says hello.
 func (p *peers) vouched(ctx context.Context, q *helloRequest) bool {
-	type friend struct {
-		id  uint64
-		url string
-	}
-	var friends []friend
+	p.asking.do(ctx, p.n.cfg.Clock.Now(), 2*callBackInterval*p.n.cfg.TickInterval, p.askOthers)
 	p.mu.Lock()
-	for id, x := range p.known {
-		if x.ready && id != q.From {
-			friends = append(friends, friend{id, x.url})
+	others := p.others
+	p.mu.Unlock()
+	for _, m := range others {
+		if m.vouches(q.From, q.Incarnation, q.PeerURL) {
+			return true
+		}
+	}
+	return false
+}
+
+// askOthers fetches the records of the members that were met.
+func (p *peers) askOthers() {
+	ctx, cancel := context.WithTimeout(p.ctx, callTimeout)
+	defer cancel()
+	var friends []*peer
+	p.mu.Lock()
+	for _, x := range p.known {
+		if x.ready {
+			friends = append(friends, x)
 		}
 	}
 	p.mu.Unlock()
+	var others []*membership
 	for _, f := range friends {
 		if !p.n.cfg.reachable(p.n.cfg.ID, f.id) {
 			continue
 		}
 		var reply callReply
-		ask := callRequest{caller: p.self(f.id), Op: opVouch, ID: q.From, PeerURL: q.PeerURL, About: q.Incarnation}
-		if err := p.post(ctx, f.url+callPath, ask, &reply); err == nil && reply.Vouched {
-			return true
+		if err := p.post(ctx, f.url+callPath, callRequest{caller: p.self(f.id), Op: opMembers}, &reply); err == nil && reply.Members != nil && reply.Members.check() == nil {
+			others = append(others, reply.Members)
 		}
 	}
-	return false
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.others = others
 }
 
 // post sends a request to a member and decodes its answer or its refusal.
@@ -305,12 +357,29 @@ func refusalOf(e *Error) error {
 	return e
 }
 
-func readCall(w http.ResponseWriter, r *http.Request, v any) error {
-	b, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxCallBytes))
-	if err != nil {
-		return err
+// read decodes a request, or answers why it cannot. A browser cannot send the
+// content type to another origin without asking first.
+func (p *peers) read(w http.ResponseWriter, r *http.Request, limit int64, v any) bool {
+	refuse := func(status int, code, format string, args ...any) bool {
+		p.refused.add(code)
+		w.Header().Set("Connection", "close") // what it has sent is not read to its end
+		answerError(w, status, errorf(code, format, args...))
+		return false
 	}
-	return json.Unmarshal(b, v)
+	if kind, _, err := mime.ParseMediaType(r.Header.Get("Content-Type")); err != nil || kind != "application/json" {
+		return refuse(http.StatusUnsupportedMediaType, "media_type", "the content type is application/json")
+	}
+	if r.ContentLength > limit {
+		return refuse(http.StatusRequestEntityTooLarge, "body_too_large", "a body of more than %d bytes is not taken", limit)
+	}
+	b, err := io.ReadAll(http.MaxBytesReader(w, r.Body, limit))
+	if err == nil {
+		err = json.Unmarshal(b, v)
+	}
+	if err != nil {
+		return refuse(http.StatusBadRequest, "bad_request", "%v", err)
+	}
+	return true
 }
 
 func answer(w http.ResponseWriter, v any) {

@@ -30,7 +30,7 @@ func (n *Node) loop() {
 		case <-tick:
 			n.core.tick()
 		case m := <-n.messages:
-			n.core.step(m)
+			n.core.receive(m)
 		case ms := <-n.local:
 			n.stepAll(ms)
 		case p := <-proposals:
@@ -68,7 +68,7 @@ func (n *Node) drain() {
 	for range 256 {
 		select {
 		case m := <-n.messages:
-			n.core.step(m)
+			n.core.receive(m)
 		case ms := <-n.local:
 			n.stepAll(ms)
 		case r := <-n.readers:

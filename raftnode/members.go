@@ -3,14 +3,13 @@ package raftnode
 import (
 	"encoding/json"
 	"fmt"
-	"net"
-	"net/url"
 	"slices"
-	"strconv"
 	"strings"
 
 	"go.etcd.io/raft/v3/raftpb"
 	"google.golang.org/protobuf/proto"
+
+	"github.com/raft-chat/raft-chat/internal/peeraddr"
 )
 
 // Attributes is what a member says of itself.
@@ -69,7 +68,40 @@ func decodeMembership(b []byte) (*membership, error) {
 	if m.Version != membershipVersion {
 		return nil, fmt.Errorf("member record: version %d is not known to this build", m.Version)
 	}
-	return m, nil
+	return m, m.check()
+}
+
+// check returns why no cluster can have these records, or nil: raft would panic
+// on them, or, for an id that it keeps for itself, lose what it sends.
+func (m *membership) check() error {
+	known := map[uint64]bool{}
+	for _, x := range m.Members {
+		if err := peeraddr.CheckID(x.ID); err != nil {
+			return reservedID(err, x.ID)
+		}
+		if known[x.ID] {
+			return fmt.Errorf("member record: member %d is there twice", x.ID)
+		}
+		known[x.ID] = true
+	}
+	placed := map[uint64]bool{}
+	for _, id := range slices.Concat(m.Voters, m.Learners) {
+		if placed[id] || !known[id] {
+			return fmt.Errorf("member record: member %d is no member, or is listed twice", id)
+		}
+		placed[id] = true
+	}
+	if len(placed) != len(known) || len(known) > 0 && len(m.Voters) == 0 {
+		return fmt.Errorf("member record: %d members, of whom %d vote and %d learn", len(known), len(m.Voters), len(m.Learners))
+	}
+	return nil
+}
+
+// reservedID is what a member is told whose records or log name a member that
+// cannot be, because a build before let it in.
+func reservedID(err error, id uint64) error {
+	return &IdentityError{fmt.Sprintf("the records of this cluster name a member that an earlier build should have refused: %v. Replicas may differ since it was added. "+
+		"Remedy: start all nodes with that build, run `raft-chat members remove %d`, stop them in good order and compare what they hold before they are started with this one", err, id)}
 }
 
 // encode is deterministic: every slice is sorted, no map is involved.
@@ -138,7 +170,7 @@ func (m *membership) change(typ raftpb.ConfChangeType, id uint64, cc confContext
 	old, exists := m.member(id)
 	switch typ {
 	case raftpb.ConfChangeAddLearnerNode:
-		if err := m.addable(id, cc.PeerURL); err != nil {
+		if err := m.joins(id, cc.PeerURL); err != nil {
 			return nil, err
 		}
 		next.Members = append(next.Members, Member{ID: id, PeerURL: cc.PeerURL, AutoPromote: cc.AutoPromote})
@@ -173,13 +205,39 @@ func (m *membership) change(typ raftpb.ConfChangeType, id uint64, cc confContext
 	return next, nil
 }
 
-// addable reports why a member cannot be added, or nil.
-func (m *membership) addable(id uint64, peerURL string) *Error {
-	if id == 0 {
-		return errorf(CodeMemberID, "a member id is a number above 0")
+// MaxMembers bounds a cluster, voters and learners together: the leader sends
+// to each, and each is another whose word is taken.
+const MaxMembers = 64
+
+// addable reports why a member cannot be added, or nil. It is asked before the
+// change is proposed; what it makes of a URL may depend on the build.
+func (m *membership) addable(id uint64, peerURL string, insecure bool) *Error {
+	normal, err := ParsePeerURL(peerURL)
+	switch {
+	case err != nil:
+		return errorf(CodeMemberURL, "%v", err)
+	case normal != peerURL:
+		return errorf(CodeMemberURL, "peer URL %q is written %s", peerURL, normal)
+	case !insecure && !peeraddr.Loopback(normal):
+		return errorf(CodeMemberURL, "%s %s", normal, peeraddr.NeedsInsecure)
 	}
-	if normal, err := ParsePeerURL(peerURL); err != nil || normal != peerURL {
-		return errorf(CodeMemberURL, "peer URL %q: want http://HOST:PORT", peerURL)
+	if refusal := m.joins(id, peerURL); refusal != nil {
+		return refusal
+	}
+	if len(m.Members) >= MaxMembers {
+		return errorf(CodeMemberLimit, "the cluster has %d members, voters and learners together; more than %d are not supported: remove one first", len(m.Members), MaxMembers)
+	}
+	return nil
+}
+
+// joins reports why a member cannot join, or nil. It is asked when the change is
+// applied: it compares numbers and bytes, which every build does alike.
+func (m *membership) joins(id uint64, peerURL string) *Error {
+	if err := checkMemberID(id); err != nil {
+		return err
+	}
+	if len(peerURL) == 0 || len(peerURL) > 2*peeraddr.MaxURL || strings.IndexFunc(peerURL, func(r rune) bool { return r <= ' ' }) >= 0 {
+		return errorf(CodeMemberURL, "the peer URL is empty, too long or holds white space")
 	}
 	if m.isRemoved(id) {
 		return errorf(CodeMemberIDUsed, "id %d belonged to a removed member and is never used again; take a new one", id)
@@ -225,17 +283,20 @@ func wrongIncarnation(id uint64) string {
 		"Bring the right directory back or, if it is lost, %s", id, remedy(id))
 }
 
-// ParsePeerURL checks and normalises a peer URL: http or https, a host, a
-// port, nothing else.
+// ParsePeerURL returns the one text of a peer URL, see peeraddr.ParseURL; its errors
+// are of CodeMemberURL.
 func ParsePeerURL(s string) (string, error) {
-	u, err := url.Parse(strings.TrimSpace(s))
-	if err != nil || (u.Scheme != "http" && u.Scheme != "https") || u.User != nil || u.RawQuery != "" || u.Fragment != "" || (u.Path != "" && u.Path != "/") {
-		return "", errorf(CodeMemberURL, "peer URL %q: want http://HOST:PORT", s)
+	normal, err := peeraddr.ParseURL(s)
+	if err != nil {
+		return "", errorf(CodeMemberURL, "%v", err)
 	}
-	host, port, err := net.SplitHostPort(u.Host)
-	number, perr := strconv.ParseUint(port, 10, 16)
-	if err != nil || perr != nil || number == 0 || host == "" || strings.Contains(host, "%") {
-		return "", errorf(CodeMemberURL, "peer URL %q: want http://HOST:PORT", s)
+	return normal, nil
+}
+
+// checkMemberID returns why no member can have an id, or nil.
+func checkMemberID(id uint64) *Error {
+	if err := peeraddr.CheckID(id); err != nil {
+		return errorf(CodeMemberID, "%v", err)
 	}
-	return u.Scheme + "://" + strings.ToLower(net.JoinHostPort(host, port)), nil
+	return nil
 }

@@ -11,6 +11,8 @@ import (
 	"go.etcd.io/raft/v3"
 	"go.etcd.io/raft/v3/raftpb"
 	"go.etcd.io/raft/v3/tracker"
+
+	"github.com/raft-chat/raft-chat/internal/peeraddr"
 )
 
 // Operations on the membership are carried out by the leader, which alone
@@ -21,8 +23,8 @@ const (
 	opRemove   = "remove"
 	opTransfer = "transfer"
 	opStatus   = "status"
-	opVouch    = "vouch"  // answered by any member
-	opReport   = "report" // answered by any member
+	opMembers  = "members" // answered by any member
+	opReport   = "report"  // answered by any member
 )
 
 type callRequest struct {
@@ -31,16 +33,14 @@ type callRequest struct {
 	ID      uint64 `json:"id,omitempty"`
 	PeerURL string `json:"peer_url,omitempty"`
 	Learner bool   `json:"learner,omitempty"`
-	// About is the incarnation of opVouch.
-	About Incarnation `json:"about"`
 }
 
 type callReply struct {
 	TimeNS   int64        `json:"time_ns"` // the clock of whoever answers
 	Last     uint64       `json:"last"`    // the leader's last index
 	Progress []progress   `json:"progress,omitempty"`
-	Vouched  bool         `json:"vouched,omitempty"`
-	Disks    []diskReport `json:"disks,omitempty"` // for opReport
+	Members  *membership  `json:"members,omitempty"` // for opMembers
+	Disks    []diskReport `json:"disks,omitempty"`   // for opReport
 }
 
 // progress is what the leader knows of one member.
@@ -97,6 +97,9 @@ func (n *Node) AddMember(ctx context.Context, id uint64, peerURL string, learner
 	if err != nil {
 		return err
 	}
+	if !n.cfg.InsecurePeers && !peeraddr.Loopback(peerURL) {
+		return errorf(CodeMemberURL, "%s %s", peerURL, peeraddr.NeedsInsecure)
+	}
 	return n.change(ctx, callRequest{Op: opAdd, ID: id, PeerURL: peerURL, Learner: learner})
 }
 
@@ -113,6 +116,9 @@ func (n *Node) RemoveMember(ctx context.Context, id uint64) error {
 // TransferLeadership makes another voter the leader, and returns when this
 // node knows it as such.
 func (n *Node) TransferLeadership(ctx context.Context, to uint64) error {
+	if err := checkMemberID(to); err != nil {
+		return err
+	}
 	if _, err := n.call(ctx, callRequest{Op: opTransfer, ID: to}); err != nil {
 		return err
 	}
@@ -137,6 +143,9 @@ func (n *Node) awaitLeader(ctx context.Context, suits func(leader uint64) bool) 
 
 // change carries the operation out and waits until this node knows of it.
 func (n *Node) change(ctx context.Context, q callRequest) error {
+	if err := checkMemberID(q.ID); err != nil {
+		return err
+	}
 	if _, err := n.call(ctx, q); err != nil {
 		return err
 	}
@@ -188,15 +197,16 @@ func (n *Node) callLeader(ctx context.Context, leader uint64, q callRequest) (ca
 func (p *peers) serveCall(w http.ResponseWriter, r *http.Request) {
 	n := p.n
 	var q callRequest
-	if err := readCall(w, r, &q); err != nil {
-		answerError(w, http.StatusBadRequest, errorf("bad_request", "%v", err))
+	if !p.read(w, r, maxCallBytes, &q) {
 		return
 	}
-	if q.To != n.cfg.ID || q.ClusterID != n.identity.ClusterID || n.IsIDRemoved(q.From) ||
-		q.Incarnation.IsZero() || p.incarnationOf(q.From) != q.Incarnation || !n.cfg.reachable(q.From, n.cfg.ID) {
+	if q.To != n.cfg.ID || q.ClusterID != n.identity.ClusterID || n.IsIDRemoved(q.From) || !n.cfg.reachable(q.From, n.cfg.ID) ||
+		q.Incarnation.IsZero() || p.incarnationOf(q.From) != q.Incarnation || p.verified(r.Context(), q.From, q.Secret) == nil {
+		p.refused.add("call_" + codeNotMember)
 		answerError(w, http.StatusForbidden, errorf(codeNotMember, "only members may call"))
 		return
 	}
+	markVerified(r)
 	reply, err := n.lead(r.Context(), q)
 	if err != nil {
 		var e *Error
@@ -211,8 +221,8 @@ func (p *peers) serveCall(w http.ResponseWriter, r *http.Request) {
 
 // lead carries out an operation that only the leader can.
 func (n *Node) lead(ctx context.Context, q callRequest) (reply callReply, err error) {
-	if q.Op == opVouch {
-		reply.Vouched = n.applier.members.Load().vouches(q.ID, q.About, q.PeerURL)
+	if q.Op == opMembers {
+		reply.Members = n.applier.members.Load()
 		return reply, nil
 	}
 	if q.Op == opReport {
@@ -225,7 +235,7 @@ func (n *Node) lead(ctx context.Context, q callRequest) (reply callReply, err er
 	case opStatus:
 		reply, err = n.leaderProgress(ctx)
 	case opAdd:
-		if e := n.applier.members.Load().addable(q.ID, q.PeerURL); e != nil {
+		if e := n.applier.members.Load().addable(q.ID, q.PeerURL, n.cfg.InsecurePeers); e != nil {
 			return reply, e
 		}
 		err = n.proposeChange(ctx, raftpb.ConfChangeAddLearnerNode, q.ID, confContext{PeerURL: q.PeerURL, AutoPromote: !q.Learner})

@@ -32,6 +32,8 @@ type replica struct {
 	logged map[uint64]Incarnation
 	// sequence is the last request id of this directory in the log.
 	sequence uint64
+	// dropped counts the messages that were impossible, by reason.
+	dropped counts
 }
 
 func newReplica(id uint64) replica {
@@ -78,6 +80,9 @@ func (r *replica) recoverState(sm StateMachine, staged func(uint64, func(io.Read
 	members, err := decodeMembership(meta)
 	if err != nil {
 		return fmt.Errorf("open store: %w", err)
+	}
+	if err := checkLog(rec.entries, applied); err != nil {
+		return err
 	}
 	r.applied.Store(applied)
 	r.applier.members.Store(members)
@@ -157,9 +162,13 @@ func (r *replica) startRaft(c *Config, boots uint64, rec recovered) (err error) 
 	if err != nil {
 		return fmt.Errorf("start raft: %w", err)
 	}
+	last, err := r.storage.LastIndex()
+	if err != nil {
+		return fmt.Errorf("start raft: %w", err)
+	}
 	r.core = &core{
 		id: r.id, self: r.applier.self, logger: c.Logger, rn: rn, waiters: r.waiters, applied: r.applied,
-		electionTicks: c.ElectionTicks, maxInFlight: c.MaxInFlight,
+		electionTicks: c.ElectionTicks, maxInFlight: c.MaxInFlight, last: last, lastAtLeast: last, dropped: &r.dropped,
 		// The boots alone would do, but an older copy of their file repeats them,
 		// and what is in the log can still come to an answer.
 		sequence: max(boots<<40, r.sequence), term: rec.state.GetTerm(), commit: rec.state.GetCommit(),

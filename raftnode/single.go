@@ -148,10 +148,27 @@ func (r *Replica) Tick() { r.core.tick() }
 // Step takes a message of a member or a response of a storage step. A message
 // of a member that was removed is dropped.
 func (r *Replica) Step(m *raftpb.Message) {
-	if m.GetTo() == r.id && !r.applier.members.Load().isRemoved(m.GetFrom()) {
+	if m.GetTo() == r.id && (m.GetFrom() == r.id || raft.IsLocalMsgTarget(m.GetFrom())) {
 		r.core.step(m)
+		return
 	}
+	r.receive(m)
 }
+
+// receive takes a message of a member.
+func (r *Replica) receive(m *raftpb.Message) {
+	if r.applier.members.Load().isRemoved(m.GetFrom()) {
+		return
+	}
+	if reason := implausible(m, r.id); reason != "" {
+		r.core.drop(reason, m)
+		return
+	}
+	r.core.receive(m)
+}
+
+// Dropped counts the messages of members that could not be, by reason.
+func (r *Replica) Dropped() map[string]uint64 { return r.dropped.all() }
 
 // Append does the writes of messages from Work.Append with one sync, and returns
 // the responses that may go out after it. A snapshot among them is installed:
@@ -285,7 +302,7 @@ func (r *Replica) ChangeMembership(op MembershipOp, id uint64, peerURL string, d
 	switch op {
 	case AddMember:
 		typ, cc = raftpb.ConfChangeAddLearnerNode, confContext{PeerURL: peerURL, AutoPromote: true}
-		refusal = m.addable(id, peerURL)
+		refusal = m.addable(id, peerURL, true)
 	case PromoteMember:
 		typ, refusal = raftpb.ConfChangeAddNode, m.promotable(id, status)
 	case RemoveMember:

@@ -45,6 +45,14 @@ func (h *snapHeader) announced(clusterID uint64, meta *raftpb.SnapshotMetadata) 
 	if h.ClusterID != clusterID || h.Index != meta.GetIndex() || h.Term != meta.GetTerm() {
 		return fmt.Errorf("%w: it is not the snapshot that was announced", errSnapshotFile)
 	}
+	members, err := decodeMembership(h.Membership)
+	if err != nil {
+		return err
+	}
+	// Raft goes by the message, all else by the records.
+	if err := members.confState().Equivalent(meta.GetConfState()); err != nil {
+		return fmt.Errorf("%w: its members are not those that were announced: %w", errSnapshotFile, err)
+	}
 	return nil
 }
 

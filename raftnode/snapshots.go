@@ -39,7 +39,7 @@ func (n *Node) sendSnapshot(m *raftpb.Message) {
 		out.Snapshot = &raftpb.Snapshot{Metadata: meta}
 		n.logger.Info("sending snapshot", "to", to, "index", meta.GetIndex(), "bytes", size)
 		message := snap.NewMessage(out, file, size)
-		n.peers.transport.SendSnapshot(message)
+		n.peers.sendSnapshot(message)
 		// The transport reports the outcome to raft itself.
 		select {
 		case ok := <-message.CloseNotify():

@@ -25,7 +25,8 @@ func TestDamagedSnapshotIsNotTakenIn(t *testing.T) {
 		}
 		return b.Bytes()
 	}
-	right := snapHeader{ClusterID: n.identity.ClusterID, Index: 50, Term: 3, FeatureLevel: featureLevel}
+	of := bootstrapMembership([]Peer{{1, "http://a:1"}})
+	right := snapHeader{ClusterID: n.identity.ClusterID, Index: 50, Term: 3, FeatureLevel: featureLevel, Membership: of.encode()}
 	damaged := file(right)
 	damaged[len(damaged)/2] ^= 1
 	for what, tt := range map[string]struct {
@@ -35,16 +36,18 @@ func TestDamagedSnapshotIsNotTakenIn(t *testing.T) {
 		"whole":              {file(right), true},
 		"damaged":            {damaged, false},
 		"cut":                {file(right)[:2000], false},
-		"of another cluster": {file(snapHeader{ClusterID: 99, Index: 50, Term: 3, FeatureLevel: featureLevel}), false},
-		"of another index":   {file(snapHeader{ClusterID: n.identity.ClusterID, Index: 51, Term: 3, FeatureLevel: featureLevel}), false},
-		"of another term":    {file(snapHeader{ClusterID: n.identity.ClusterID, Index: 50, Term: 4, FeatureLevel: featureLevel}), false},
+		"of another cluster": {file(snapHeader{ClusterID: 99, Index: 50, Term: 3, FeatureLevel: featureLevel, Membership: of.encode()}), false},
+		"of another index":   {file(snapHeader{ClusterID: n.identity.ClusterID, Index: 51, Term: 3, FeatureLevel: featureLevel, Membership: of.encode()}), false},
+		"of another term":    {file(snapHeader{ClusterID: n.identity.ClusterID, Index: 50, Term: 4, FeatureLevel: featureLevel, Membership: of.encode()}), false},
+		"of other members":   {file(snapHeader{ClusterID: n.identity.ClusterID, Index: 50, Term: 3, FeatureLevel: featureLevel, Membership: bootstrapMembership([]Peer{{1, "http://a:1"}, {2, "http://b:1"}}).encode()}), false},
+		"of a reserved id":   {file(snapHeader{ClusterID: n.identity.ClusterID, Index: 50, Term: 3, FeatureLevel: featureLevel, Membership: []byte(`{"version":1,"voters":[1],"learners":[18446744073709551614],"members":[{"id":1},{"id":18446744073709551614}]}`)}), false},
 	} {
 		path := stagedPath(n.cfg.Dir, 50)
 		if err := os.WriteFile(path, tt.content, 0o600); err != nil {
 			t.Fatal(err)
 		}
 		m := &raftpb.Message{Type: raftpb.MsgSnap.Enum(), From: new(uint64(2)), To: new(uint64(1)), Term: new(uint64(3)), Snapshot: snapshotAt(50, 3)}
-		err := n.Process(t.Context(), m)
+		err := (link{n, 2}).Process(t.Context(), m)
 		taken := len(n.messages) > 0
 		for len(n.messages) > 0 {
 			<-n.messages

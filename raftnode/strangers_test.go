@@ -22,7 +22,10 @@ func metNode(t *testing.T, tune func(*Config)) *Node {
 	t.Helper()
 	n := newDiskNode(t, &recordingDisk{}, 3, tune)
 	for id := range uint64(2) {
-		n.peers.known[id+2] = &peer{id: id + 2, ready: true, cancel: func() {}}
+		x := &peer{id: id + 2, ready: true, cancel: func() {}, kick: make(chan struct{}, 1), secret: newSecret()}
+		challenge := newSecret()
+		x.claim = claim{challenge, memberSecret(x.id).answer(challenge), true}
+		n.peers.known[x.id] = x
 	}
 	t.Cleanup(func() {
 		if err := n.Close(context.Background()); err != nil {
@@ -31,6 +34,9 @@ func metNode(t *testing.T, tune func(*Config)) *Node {
 	})
 	return n
 }
+
+// memberSecret is that of a member of metNode.
+func memberSecret(id uint64) secret { return secret{Incarnation{15: byte(id)}} }
 
 // A message gets to raft when it is for this node, from a member that said
 // hello and was not removed; every other one is like a lost packet.
@@ -52,7 +58,7 @@ func TestOnlyMessagesOfMembersToThisNodeGetToRaft(t *testing.T) {
 		{"that only raft itself may send", 2, 1, raftpb.MsgHup, false},
 	} {
 		m := &raftpb.Message{Type: tt.kind.Enum(), From: new(tt.from), To: new(tt.to), Term: new(uint64(5))}
-		if err := n.Process(t.Context(), m); err != nil {
+		if err := (link{n, tt.from}).Process(t.Context(), m); err != nil {
 			t.Errorf("%s: %v", tt.what, err)
 		}
 		taken := len(n.messages) > 0
@@ -72,14 +78,15 @@ func TestReceivedSnapshotIsBoundedInSize(t *testing.T) {
 	var read int64
 	var readErr error
 	var claimed string
-	handler := n.peers.guarded(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
-		claimed = r.Header.Get("X-PeerURLs")
+	handler := n.peers.guarded(func(_ *peer, _ http.ResponseWriter, r *http.Request) {
+		claimed = r.Header.Get("X-PeerURLs") + r.Header.Get(secretHeader)
 		read, readErr = io.Copy(io.Discard, r.Body)
-	}))
+	})
 	for path, bounded := range map[string]bool{rafthttp.RaftSnapshotPrefix: true, rafthttp.RaftPrefix: false} {
 		r := httptest.NewRequest(http.MethodPost, path, strings.NewReader(strings.Repeat("x", 3<<20)))
 		r.Header.Set("X-Server-From", types.ID(2).String())
 		r.Header.Set("X-PeerURLs", "http://127.0.0.1:1")
+		r.Header.Set(secretHeader, memberSecret(2).String())
 		handler.ServeHTTP(httptest.NewRecorder(), r)
 		var tooLong *http.MaxBytesError
 		if errors.As(readErr, &tooLong) != bounded || bounded && read > 1<<20 {

@@ -78,20 +78,32 @@ func TestVouching(t *testing.T) {
 }
 
 // A wiped directory may know none of the members of today, so that nobody it
-// asks can refuse it. Whoever greets it tells it.
+// asks can refuse it. A member that greets it tells it, a stranger does not.
 func TestWipedDirectoryLearnsFromAGreeting(t *testing.T) {
 	n := openLone(t)
-	hello := func(from uint64, expected Incarnation) {
-		q := helloRequest{Version: helloVersion, caller: n.peers.self(1), PeerURL: "http://127.0.0.1:1", Expected: expected}
-		q.From = from
+	m := addMember(t, n)
+	hello := func(edit func(*helloRequest)) {
+		q := m.hello()
+		edit(&q)
 		postTo(n, helloPath, mustJSON(t, q))
 	}
-	hello(7, Incarnation{})
-	hello(7, n.identity.Incarnation)
-	if err := n.Err(); err != nil {
-		t.Fatalf("stopped by a stranger that expects nothing else: %v", err)
+	strange := Incarnation{9}
+	for _, edit := range []func(*helloRequest){
+		func(q *helloRequest) { q.From, q.Expected = 99, strange },
+		func(q *helloRequest) { q.From, q.Expected, q.Joining = 99, strange, true },
+		func(q *helloRequest) { q.Expected, q.Secret = strange, newSecret() },
+		func(q *helloRequest) { q.Expected, q.Secret = strange, secret{} },
+		func(q *helloRequest) { q.Expected, q.Joining = strange, true },
+		func(q *helloRequest) { q.Expected, q.PeerURL = strange, "http://127.0.0.1:1" },
+		func(q *helloRequest) { q.Expected = Incarnation{} },
+		func(q *helloRequest) { q.Expected = n.identity.Incarnation },
+	} {
+		hello(edit)
+		if err := n.Err(); err != nil {
+			t.Fatalf("stopped by a stranger, or by a member that expects nothing else: %v", err)
+		}
 	}
-	hello(7, Incarnation{9})
+	hello(func(q *helloRequest) { q.Expected = strange })
 	var identity *IdentityError
 	if err := n.Err(); !errors.As(err, &identity) {
 		t.Errorf("told that another directory is expected, the node ends with %v", err)

@@ -67,7 +67,7 @@ func mayImport() map[string][]string {
 // leaf reports whether a package is one that every package may import, because
 // it imports nothing of ours: what all listeners of a node must share.
 func leaf(path string) bool {
-	return path == module+"/internal/budget" || path == module+"/internal/webguard"
+	return path == module+"/internal/budget" || path == module+"/internal/peeraddr" || path == module+"/internal/webguard"
 }
 
 // area returns the top directory of a package of this module: "chat" for the

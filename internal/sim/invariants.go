@@ -26,7 +26,8 @@ import (
 //
 // Other rules: "damage" (a start on a damaged directory is refused), "wiped" (a
 // directory that the cluster does not know takes no part), "refusal" and
-// "failure" (nothing else is refused or fails), "liveness", "panic".
+// "failure" (nothing else is refused or fails), "dropped" (what a member sends is
+// not taken for what no member can send), "liveness", "panic".
 type invariants struct {
 	world   *world
 	found   []oracle.Violation

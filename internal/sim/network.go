@@ -71,7 +71,12 @@ func (w *world) send(from *process, m *raftpb.Message) {
 				w.inside.violate("harness", "unmarshal: %v", err)
 				return
 			}
-			p.run(func() { p.replica.Step(m) })
+			p.run(func() {
+				p.replica.Step(m)
+				if dropped := p.replica.Dropped(); len(dropped) > 0 {
+					w.inside.violate("dropped", "node %d takes a message of node %d for impossible: %v: %v", to, from.machine.id, dropped, m)
+				}
+			})
 		})
 	}
 }
@@ -115,11 +120,12 @@ func hello(a, b *process) bool {
 		a.fail(err)
 		return false
 	}
-	if err := b.replica.Mistaken(a.replica.Expects(b.machine.id)); err != nil {
-		b.fail(err)
+	if err != nil && !vouched(a, b) {
 		return false
 	}
-	if err != nil && !vouched(a, b) {
+	// Who is not known cannot be called back, and is not believed.
+	if err := b.replica.Mistaken(a.replica.Expects(b.machine.id)); err != nil {
+		b.fail(err)
 		return false
 	}
 	b.met[m.id] = m.incarnation
