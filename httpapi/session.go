@@ -34,6 +34,7 @@ type session struct {
 
 	ctx    context.Context // of requests
 	cancel context.CancelFunc
+	lane   *chat.Lane // of sends
 	sends  sync.WaitGroup
 	pages  chan struct{} // holds a token while a page of history is read: one at a time bounds memory
 
@@ -66,7 +67,7 @@ func (s *Server) openSession(w http.ResponseWriter, r *http.Request, q query) *p
 		return newProblem(codeCursorInvalid, "with raft-chat.v1, each subscribe frame says where it begins")
 	}
 	f := &stream{server: s, form: &s.forms.session, encoding: s.forms.session.encoding, wait: newWaiter()}
-	v := &session{stream: f, rooms: make(map[string]*subscription), pages: make(chan struct{}, 1)}
+	v := &session{stream: f, rooms: make(map[string]*subscription), pages: make(chan struct{}, 1), lane: s.options.Chat.NewLane()}
 	v.ctx, v.cancel = context.WithCancel(context.Background())
 	f.session = v
 	if p := s.register(f); p != nil {

@@ -207,15 +207,17 @@ func requestRooms(r request) ([]string, *problem) {
 	return normalRooms(r.Rooms)
 }
 
-// send posts a message. Sends do not wait for each other, nor does delivery for them.
+// send posts a message. Sends go to the log in the order in which they come, but do not wait for each other's answer, nor
+// does delivery for them.
 func (v *session) send(r request) *problem {
 	if !v.begin() {
 		return v.tooMany()
 	}
+	outcome := v.lane.Post(v.ctx, chat.Actor{}, chat.PostRequest{
+		Room: r.Room, User: r.User, Payload: []byte(r.Message), ClientMessageID: r.ClientMessageID,
+	})
 	go func() {
-		m, deduplicated, err := v.stream.server.options.Chat.Post(v.ctx, chat.Actor{}, chat.PostRequest{
-			Room: r.Room, User: r.User, Payload: []byte(r.Message), ClientMessageID: r.ClientMessageID,
-		})
+		m, deduplicated, err := outcome()
 		if err != nil {
 			v.done(appendError(nil, r.ID, v.stream.server.problemOf(err)))
 			return
