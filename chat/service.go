@@ -279,6 +279,9 @@ func (s *Service) pause(ctx context.Context, attempt int) bool {
 	return false
 }
 
+// MaxMessage returns how many bytes a payload may have.
+func (s *Service) MaxMessage() int { return s.opt.MaxMessage }
+
 // Head returns the newest ID that can be read here, 0 before the first message.
 func (s *Service) Head() uint64 { return s.store.head() }
 

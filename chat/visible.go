@@ -150,20 +150,6 @@ func unit(s string, at int) (size int, shown bool) {
 	return size, !hidden(r)
 }
 
-// Hidden yields the start and the end, in bytes, of every character of a text
-// that does not show where it stands.
-func Hidden(text string) iter.Seq2[int, int] {
-	return func(yield func(start, end int) bool) {
-		for at := 0; at < len(text); {
-			size, shown := unit(text, at)
-			if !shown && !yield(at, at+size) {
-				return
-			}
-			at += size
-		}
-	}
-}
-
 // Unfit yields the start and the end, in bytes, of everything that keeps a text
 // from being a new name because it cannot be seen or told apart: hidden
 // characters, white space at the ends, doubled, or other than U+0020, and

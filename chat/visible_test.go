@@ -98,13 +98,6 @@ func FuzzVisible(f *testing.F) {
 		if (why != "") != (faults > 0) || why != "" && !strings.HasPrefix(why, "must ") || !utf8.ValidString(why) {
 			t.Fatalf("%+q: %d faults, %q", text, faults, why)
 		}
-		end = 0
-		for from, to := range Hidden(text) {
-			if from < end || to <= from || to > len(text) {
-				t.Fatalf("%+q: %d to %d after %d", text, from, to, end)
-			}
-			end = to
-		}
 		if !utf8.ValidString(text) {
 			return
 		}
