@@ -281,7 +281,10 @@ func (v *session) takeAnswers(b []byte) []byte {
 
 // answer hands a frame to the delivering goroutine. It waits while too much is handed over already, so that a client
 // that does not take its answers cannot make this node collect them.
-func (v *session) answer(frame []byte) {
+func (v *session) answer(frame []byte) { v.hand(frame, 0) }
+
+// hand is answer, also for requests that begin has counted: they are answered as soon as the client can know it.
+func (v *session) hand(frame []byte, answered int) {
 	v.mu.Lock()
 	for len(v.answers) > maxAnswers && !v.over {
 		if v.space == nil {
@@ -295,6 +298,7 @@ func (v *session) answer(frame []byte) {
 	if len(v.answers) <= maxAnswers {
 		v.answers = append(v.answers, frame...)
 	} // else it is over, and the client did not even take what was answered before
+	v.outstanding -= answered
 	v.mu.Unlock()
 	v.stream.wait.ring()
 }

@@ -277,10 +277,7 @@ func (v *session) history(r request) *problem {
 // done answers a request that begin has counted.
 func (v *session) done(frame []byte) {
 	defer v.sends.Done()
-	v.answer(frame)
-	v.mu.Lock()
-	v.outstanding--
-	v.mu.Unlock()
+	v.hand(frame, 1)
 }
 
 // tooMany refuses a request while maxOutstanding have no answer.
