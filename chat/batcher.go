@@ -39,6 +39,10 @@ type proposal struct {
 	queued     bool
 }
 
+func newProposal(command []byte) *proposal {
+	return &proposal{command: command, outcome: make(chan outcome, 1)}
+}
+
 // flight is one entry handed to the log.
 type flight struct {
 	b         *batcher
@@ -83,17 +87,10 @@ func newBatcher(log Log, opt ServiceOptions) *batcher {
 // gets one outcome, unless the batcher is closed.
 func (b *batcher) submit(ctx context.Context, p *proposal) error {
 	b.mu.Lock()
-	switch {
-	case b.closed:
+	if err := b.admit(p); err != nil {
 		b.mu.Unlock()
-		return fail(CodeStopping, "this node is shutting down")
-	case b.pending >= b.opt.MaxPending || b.bytes+len(p.command) > b.opt.MaxPendingBytes:
-		b.mu.Unlock()
-		return fail(CodeOverloaded, "too many messages are waiting on this node")
+		return err
 	}
-	b.pending++
-	b.bytes += len(p.command)
-	b.push(p)
 	if b.handing {
 		b.mu.Unlock()
 		return nil
@@ -112,6 +109,34 @@ func (b *batcher) submit(ctx context.Context, p *proposal) error {
 	if b.handing {
 		b.wg.Go(b.run)
 	}
+	return nil
+}
+
+// enqueue is submit for callers that must not wait: others hand p over.
+func (b *batcher) enqueue(p *proposal) error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if err := b.admit(p); err != nil {
+		return err
+	}
+	if !b.handing {
+		b.handing = true
+		b.wg.Go(b.run)
+	}
+	return nil
+}
+
+// admit queues p, or refuses it; mu is held.
+func (b *batcher) admit(p *proposal) error {
+	switch {
+	case b.closed:
+		return fail(CodeStopping, "this node is shutting down")
+	case b.pending >= b.opt.MaxPending || b.bytes+len(p.command) > b.opt.MaxPendingBytes:
+		return fail(CodeOverloaded, "too many messages are waiting on this node")
+	}
+	b.pending++
+	b.bytes += len(p.command)
+	b.push(p)
 	return nil
 }
 

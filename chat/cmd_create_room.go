@@ -15,7 +15,7 @@ type createRoomCommand struct {
 // validateCreateRoom turns arguments into a command with normalised names.
 func validateCreateRoom(room, name string) (c createRoomCommand, err error) {
 	if room != "" {
-		if c.room, err = NormalizeRoomName(room); err != nil {
+		if c.room, err = newRoomName(room); err != nil {
 			return c, err
 		}
 	}

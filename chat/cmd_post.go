@@ -22,7 +22,7 @@ type PostRequest struct {
 	Room string
 	// User is who writes.
 	User string
-	// Payload has 1 to ServiceOptions.MaxMessage bytes.
+	// Payload has 1 to ServiceOptions.MaxMessage bytes and shows something.
 	Payload []byte
 	// ClientMessageID makes a repeat of this request harmless: the same id in
 	// the same room gives the first message. "" for none.
@@ -34,7 +34,7 @@ type PostRequest struct {
 
 // validatePost turns a request into a command with normalised names.
 func validatePost(r *PostRequest, maxMessage int) (c postCommand, err error) {
-	if c.room, err = NormalizeRoomName(r.Room); err != nil {
+	if c.room, err = newRoomName(r.Room); err != nil {
 		return c, err
 	}
 	if c.user, err = NormalizeUserName(r.User); err != nil {
@@ -50,6 +50,8 @@ func validatePost(r *PostRequest, maxMessage int) (c postCommand, err error) {
 		return c, fail(CodeMessageTooLarge, "a message must have at most "+strconv.Itoa(maxMessage)+" bytes")
 	case !r.AllowBytes && !utf8.Valid(r.Payload):
 		return c, fail(CodeMessageInvalidUTF8, "a message must be valid UTF-8")
+	case blank(r.Payload):
+		return c, fail(CodeMessageEmpty, "a message must show something: this one is white space and invisible characters only")
 	}
 	c.payload, c.clientID, c.mustExist = r.Payload, r.ClientMessageID, r.MustExist
 	return c, nil

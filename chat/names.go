@@ -26,6 +26,9 @@ const maxRawName = 1 << 10
 // NFC, 1 to MaxRoomName bytes, no control characters (Unicode Cc), no '/' and
 // no ',', neither "." nor "..". The error has CodeRoomNameInvalid.
 //
+// It is for reading, and for trims: rooms of before can have names that
+// newRoomName refuses.
+//
 // Names are normalised here and never while a log entry is applied, because
 // Unicode tables differ between builds and replicas must not.
 func NormalizeRoomName(name string) (string, error) {
@@ -47,10 +50,28 @@ func NormalizeRoomName(name string) (string, error) {
 	return out, nil
 }
 
-// NormalizeUserName is NormalizeRoomName for user names: NFC, 1 to MaxUserName
-// bytes, no control characters. The error has CodeUserNameInvalid.
+// newRoomName is NormalizeRoomName for what is written: everything in the name
+// can be seen, see NameFault. A room of before whose name is not so can be read,
+// but takes no more messages.
+func newRoomName(name string) (string, error) {
+	out, err := NormalizeRoomName(name)
+	if err != nil {
+		return "", err
+	}
+	if why := NameFault(out); why != "" {
+		return "", fail(CodeRoomNameInvalid, "a room name "+why)
+	}
+	return out, nil
+}
+
+// NormalizeUserName gives the form a user name is stored under: NFC, 1 to
+// MaxUserName bytes, no control characters, and everything in it can be seen,
+// see NameFault. The error has CodeUserNameInvalid.
 func NormalizeUserName(name string) (string, error) {
 	out, why := normalize(name, MaxUserName)
+	if why == "" {
+		why = NameFault(out)
+	}
 	if why != "" {
 		return "", fail(CodeUserNameInvalid, "a user name "+why)
 	}
@@ -63,6 +84,9 @@ func normalizeDisplayName(name string) (string, error) {
 		return "", nil
 	}
 	out, why := normalize(name, MaxDisplayName)
+	if why == "" {
+		why = NameFault(out)
+	}
 	if why != "" {
 		return "", fail(CodeRoomNameInvalid, "the display name of a room "+why)
 	}
@@ -78,8 +102,8 @@ func checkClientMessageID(id string) error {
 	why := ""
 	if len(id) > MaxClientMessageID {
 		why = "must have at most " + strconv.Itoa(MaxClientMessageID) + " bytes"
-	} else {
-		why = faults(id)
+	} else if why = faults(id); why == "" {
+		why = NameFault(id) // it is shown, and typed again
 	}
 	if why != "" {
 		return fail(CodeClientMessageIDInvalid, "a client message id "+why)

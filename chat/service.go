@@ -178,10 +178,19 @@ var retryBackoff = [...]time.Duration{0, 20 * time.Millisecond, 50 * time.Millis
 func (s *Service) propose(ctx context.Context, command []byte, repeatable, solo bool) (commandResult, error) {
 	ctx, cancel := context.WithTimeout(ctx, s.opt.RequestTimeout)
 	defer cancel()
+	return s.settle(ctx, repeatable, func(int) (commandResult, bool, error) {
+		p := newProposal(command)
+		p.solo = solo
+		return s.await(ctx, p)
+	})
+}
+
+// settle makes attempts, numbered from 0, until one has an outcome, no other may be
+// made, or ctx ends. sent says that an attempt was handed to the log.
+func (s *Service) settle(ctx context.Context, repeatable bool, try func(attempt int) (res commandResult, sent bool, err error)) (commandResult, error) {
 	unknown := false // some attempt may have been proposed
 	for attempt := 0; ; attempt++ {
-		p := &proposal{command: command, solo: solo, outcome: make(chan outcome, 1)}
-		res, sent, err := s.await(ctx, p)
+		res, sent, err := try(attempt)
 		if err == nil {
 			return res, nil
 		}
@@ -218,6 +227,11 @@ func (s *Service) await(ctx context.Context, p *proposal) (res commandResult, se
 	if err := s.batcher.submit(ctx, p); err != nil {
 		return res, false, err
 	}
+	return s.outcomeOf(ctx, p)
+}
+
+// outcomeOf waits for what becomes of p, which the batcher has.
+func (s *Service) outcomeOf(ctx context.Context, p *proposal) (res commandResult, sent bool, err error) {
 	select {
 	case o := <-p.outcome:
 		return o.result, true, o.err
@@ -264,6 +278,9 @@ func (s *Service) pause(ctx context.Context, attempt int) bool {
 	}
 	return false
 }
+
+// MaxMessage returns how many bytes a payload may have.
+func (s *Service) MaxMessage() int { return s.opt.MaxMessage }
 
 // Head returns the newest ID that can be read here, 0 before the first message.
 func (s *Service) Head() uint64 { return s.store.head() }

@@ -8,9 +8,9 @@ import (
 	"strings"
 )
 
-// maxEvent bounds one event of a stream, in bytes. A message of 1 MiB in which
-// every byte is escaped fits.
-const maxEvent = 16 << 20
+// maxEvent bounds one event of a stream, in bytes. The longest message that a
+// node can be set to take, 16 MiB, fits however it is escaped.
+const maxEvent = 128 << 20
 
 var errEventTooLarge = errors.New("an event of the stream is too large")
 

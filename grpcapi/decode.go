@@ -2,6 +2,7 @@ package grpcapi
 
 import (
 	"context"
+	"strings"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/encoding"
@@ -25,7 +26,11 @@ func (in *incoming) refusal() error {
 	if in.err == nil {
 		return nil
 	}
-	return failure{code: codeRequestInvalid, detail: "the request is no message of this call's type"}.status()
+	detail := "the request is no message of this call's type"
+	if strings.Contains(in.err.Error(), "invalid UTF-8") { // the library has no other way to tell
+		detail = "a string in the request is not valid UTF-8"
+	}
+	return failure{code: codeRequestInvalid, detail: detail}.status()
 }
 
 // codec is gRPC's own for protobuf, but for incoming.

@@ -44,12 +44,18 @@ type node struct {
 // newNode starts a node that leads; configure may change its options.
 func newNode(t testing.TB, configure func(*Options)) *node {
 	t.Helper()
+	return newNodeWith(t, chat.ServiceOptions{}, configure)
+}
+
+// newNodeWith is newNode with a service that is not like the others.
+func newNodeWith(t testing.TB, of chat.ServiceOptions, configure func(*Options)) *node {
+	t.Helper()
 	store, err := chat.OpenStore(t.TempDir(), chat.StoreOptions{})
 	if err != nil {
 		t.Fatal(err)
 	}
 	log := chattest.NewLog(store)
-	n := &node{t: t, log: log, logged: &logBuffer{}, cluster: &fakeCluster{}, chat: chat.NewService(log, store, chat.ServiceOptions{})}
+	n := &node{t: t, log: log, logged: &logBuffer{}, cluster: &fakeCluster{}, chat: chat.NewService(log, store, of)}
 	n.cluster.set(leading)
 	o := Options{Chat: n.chat, Cluster: n.cluster, Logger: slog.New(slog.NewTextHandler(n.logged, nil))}
 	if configure != nil {

@@ -20,7 +20,8 @@ type Options struct {
 	// Follower is what a node does that does not lead. Default: Redirect.
 	Follower Mode
 
-	// MaxReceive bounds a request in bytes. Default 1 MiB.
+	// MaxReceive bounds a request in bytes, also after decompression. Less than
+	// the longest message of Chat needs is raised to that. Default 1 MiB.
 	MaxReceive int
 	// MaxStreams bounds the calls of one connection at a time. Default 100.
 	MaxStreams int
@@ -52,6 +53,7 @@ func (o Options) withDefaults() Options {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
 	set(&o.MaxReceive, 1<<20)
+	o.MaxReceive = max(o.MaxReceive, o.Chat.MaxMessage()+16<<10) // and room for the names
 	set(&o.MaxStreams, 100)
 	set(&o.MaxConnections, 1000)
 	set(&o.MinPing, 10*time.Second)

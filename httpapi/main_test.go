@@ -41,12 +41,18 @@ type node struct {
 // newNode starts a node; configure may change its options.
 func newNode(t testing.TB, configure func(*Options)) *node {
 	t.Helper()
+	return newNodeWith(t, chat.ServiceOptions{}, configure)
+}
+
+// newNodeWith is newNode with a service that is not like the others.
+func newNodeWith(t testing.TB, of chat.ServiceOptions, configure func(*Options)) *node {
+	t.Helper()
 	store, err := chat.OpenStore(t.TempDir(), chat.StoreOptions{})
 	if err != nil {
 		t.Fatal(err)
 	}
 	log := chattest.NewLog(store)
-	service := chat.NewService(log, store, chat.ServiceOptions{})
+	service := chat.NewService(log, store, of)
 	n := &node{t: t, cluster: newFakeCluster(), service: service, log: log, client: &http.Client{
 		Transport: &http.Transport{MaxIdleConnsPerHost: 64},
 		CheckRedirect: func(*http.Request, []*http.Request) error {

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"log/slog"
+	"math"
 	"net/http"
 	"net/netip"
 	"net/url"
@@ -11,6 +12,9 @@ import (
 	"strings"
 	"unicode/utf8"
 )
+
+// maxMemberID is the highest id of a member: raft keeps the two above it.
+const maxMemberID = math.MaxUint64 - 2
 
 // maxMembershipBody bounds the bodies of membership calls, in bytes.
 const maxMembershipBody = 1 << 10
@@ -51,7 +55,7 @@ func (s *Server) addMember(w http.ResponseWriter, r *http.Request) *problem {
 	if p != nil {
 		return p
 	}
-	peerURL, reason := parsePeerURL(strings.TrimSpace(string(body)))
+	peerURL, reason := parsePeerURL(strings.TrimSpace(string(withoutMark(body))))
 	if reason != "" {
 		return newProblem(codeMemberURLInvalid, reason)
 	}
@@ -107,28 +111,47 @@ func (s *Server) transferLeadership(w http.ResponseWriter, r *http.Request) *pro
 	if p != nil {
 		return p
 	}
-	if !utf8.Valid(body) {
-		return newProblem(codeBodyInvalidUTF8, "the body is not valid UTF-8")
+	target, p := decodeTransfer(r.Header, body)
+	if p != nil {
+		return p
+	}
+	ctx, cancel := s.reading(r)
+	defer cancel()
+	if err := s.options.Cluster.TransferLeadership(ctx, target); err != nil {
+		return s.problemOf(err)
+	}
+	s.options.Logger.Info("leadership transferred", slog.Uint64("member", target))
+	w.WriteHeader(http.StatusNoContent)
+	return nil
+}
+
+// decodeTransfer returns the member that {"ID":2} names.
+func decodeTransfer(h http.Header, body []byte) (uint64, *problem) {
+	kind, p := kindOf(h)
+	if p != nil {
+		return 0, p
+	}
+	if kind == bodyText {
+		return 0, newProblem(codeMediaType, `the body is application/json: {"ID":2}`)
+	}
+	if body = withoutMark(body); !utf8.Valid(body) {
+		return 0, newProblem(codeBodyInvalidUTF8, encodingDetail("the body", body))
 	}
 	var target struct{ ID uint64 }
 	if err := json.Unmarshal(body, &target); err != nil {
 		var kind *json.UnmarshalTypeError
 		if errors.As(err, &kind) && kind.Field == "ID" {
-			return newProblem(codeMemberIDInvalid, "ID is a whole number from 1 on")
+			return 0, newProblem(codeMemberIDInvalid, "ID is a whole number from 1 to 18446744073709551613")
 		}
-		return newProblem(codeJSONInvalid, jsonDetail(err))
+		return 0, newProblem(codeJSONInvalid, jsonDetail("body", err))
 	}
-	if target.ID == 0 {
-		return newProblem(codeMemberIDInvalid, `the body names the member that shall lead: {"ID":2}`)
+	switch {
+	case target.ID == 0:
+		return 0, newProblem(codeMemberIDInvalid, `the body names the member that shall lead: {"ID":2}`)
+	case target.ID > maxMemberID:
+		return 0, newProblem(codeMemberIDInvalid, "ID is a whole number from 1 to 18446744073709551613")
 	}
-	ctx, cancel := s.reading(r)
-	defer cancel()
-	if err := s.options.Cluster.TransferLeadership(ctx, target.ID); err != nil {
-		return s.problemOf(err)
-	}
-	s.options.Logger.Info("leadership transferred", slog.Uint64("member", target.ID))
-	w.WriteHeader(http.StatusNoContent)
-	return nil
+	return target.ID, nil
 }
 
 // memberID returns the member that the URL names.

@@ -8,6 +8,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/raft-chat/raft-chat/chat"
+	"github.com/raft-chat/raft-chat/internal/budget"
 	"github.com/raft-chat/raft-chat/internal/webguard"
 )
 
@@ -25,7 +26,11 @@ type Options struct {
 	// Default: a new one.
 	Registry *prometheus.Registry
 
-	// MaxBody bounds a request body in bytes. Default 1 MiB.
+	// Budget bounds the memory that clients can make this node hold. Default: nothing is bounded.
+	Budget *budget.Budget
+
+	// MaxBody bounds a request body, and a frame of raft-chat.v1, in bytes. Less than what BodyFor the longest message of
+	// Chat says is raised to that. Default 1 MiB.
 	MaxBody int64
 	// Guard judges which web pages may do what. Default: one that knows this node by addresses and as localhost, and
 	// allows no page of another origin.
@@ -69,6 +74,7 @@ func (o Options) withDefaults() Options {
 	if o.Guard == nil {
 		o.Guard = webguard.New(webguard.Options{Logger: o.Logger})
 	}
+	o.MaxBody = max(o.MaxBody, BodyFor(o.Chat.MaxMessage()))
 	if o.Now == nil {
 		o.Now = time.Now
 	}
@@ -90,6 +96,10 @@ func (o Options) withDefaults() Options {
 	}
 	return o
 }
+
+// BodyFor returns how many bytes a request can have that posts a message of maxMessage bytes: JSON may write each of them
+// as six, and all names together as less than 16 KiB.
+func BodyFor(maxMessage int) int64 { return 6*int64(maxMessage) + 16<<10 }
 
 // Cluster is what the front needs of consensus. All methods may be called concurrently. Errors carry a stable code
 // through a method ErrorCode() string; problem.go lists the codes and their HTTP statuses.

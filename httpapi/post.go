@@ -7,6 +7,7 @@ import (
 	"net/url"
 	"os"
 	"strconv"
+	"time"
 
 	"github.com/raft-chat/raft-chat/chat"
 )
@@ -30,6 +31,10 @@ func (s *Server) postMessage(w http.ResponseWriter, r *http.Request) *problem {
 		*buffer = body
 	}
 	s.bodies.Put(buffer)
+	if p != nil && p.status == http.StatusRequestEntityTooLarge {
+		refuseBody(w, r, p)
+		return nil
+	}
 	if p != nil {
 		return p
 	}
@@ -106,6 +111,27 @@ func (s *Server) readBody(w http.ResponseWriter, r *http.Request, b []byte, limi
 			return b, newProblem(codeBodyUnreadable, "the body could not be read")
 		}
 	}
+}
+
+// What refuseBody takes in.
+const (
+	drainedBytes = 16 << 20
+	drainTime    = 2 * time.Second
+)
+
+// refuseBody answers p to a body that is too long. What the client still sends is then taken in and dropped, within bounds:
+// a connection that is closed while it sends is reset, and it would not read why.
+func refuseBody(w http.ResponseWriter, r *http.Request, p *problem) {
+	c := http.NewResponseController(w)
+	if r.Header.Get("Expect") != "" || c.EnableFullDuplex() != nil {
+		p.write(w) // it waits to be told to send, or there is no connection
+		return
+	}
+	p.write(w)
+	// Errors mean that the client has gone.
+	_ = c.Flush()
+	_ = c.SetReadDeadline(time.Now().Add(drainTime))
+	_, _ = io.CopyN(io.Discard, r.Body, drainedBytes)
 }
 
 // bodyLimitDetail names the limit that a body broke.

@@ -3,11 +3,7 @@ package httpapi
 import (
 	"bytes"
 	"encoding/json"
-	"errors"
-	"fmt"
-	"mime"
 	"net/http"
-	"strings"
 	"unicode/utf8"
 )
 
@@ -18,81 +14,57 @@ type post struct {
 	clientMessageID string
 }
 
-// decodePost reads the body of POST /rooms/{room}. What starts with { is JSON whatever the Content-Type says, because
-// curl -d declares a form; a body declared as JSON must be JSON; any other text is the message itself, with author and
-// client message id in X-User and X-Client-Message-ID.
-func decodePost(h http.Header, body []byte) (post, *problem) {
+// decodePost reads POST /rooms/{room}: JSON, or text that is the message itself. The declared type says which; where it
+// says nothing, an opening brace does. The headers X-User and X-Client-Message-ID or Idempotency-Key give what the body
+// does not.
+func decodePost(h http.Header, body []byte) (m post, p *problem) {
 	if p := checkContentEncoding(h); p != nil {
 		return post{}, p
 	}
-	if len(body) > 0 && body[0] == '{' {
-		return decodePostJSON(body)
-	}
-	declaredJSON, p := checkMediaType(h)
+	declared, p := kindOf(h)
 	if p != nil {
 		return post{}, p
 	}
-	if declaredJSON {
-		return decodePostJSON(body)
-	}
-	if !utf8.Valid(body) {
-		return post{}, newProblem(codeMessageInvalidUTF8, "the message is not valid UTF-8")
-	}
-	user := h.Get("X-User")
-	if user == "" {
-		return post{}, newProblem(codeUserNameInvalid, "a plain-text message needs its author in the X-User header")
-	}
-	return post{user: user, payload: bytes.Clone(body), clientMessageID: h.Get("X-Client-Message-Id")}, nil
-}
-
-// checkContentEncoding refuses a compressed body.
-func checkContentEncoding(h http.Header) *problem {
-	for _, value := range h["Content-Encoding"] {
-		if value != "" && !strings.EqualFold(value, "identity") {
-			return newProblem(codeContentEncoding, "request bodies are taken without a content encoding")
+	body, kind := withoutMark(body), declared
+	if kind == bodyUndeclared {
+		kind = bodyText
+		if i := skipSpace(body, 0); i < len(body) && body[i] == '{' {
+			kind = bodyJSON
 		}
 	}
-	return nil
-}
-
-// checkMediaType reports whether the declared type of a body is JSON, and refuses types that can be neither JSON nor text.
-func checkMediaType(h http.Header) (isJSON bool, p *problem) {
-	declared := h["Content-Type"]
-	if len(declared) == 0 || declared[0] == "" || declared[0] == "application/x-www-form-urlencoded" {
-		return false, nil
+	if kind == bodyJSON {
+		if m, p = decodePostJSON(body); p != nil {
+			if declared == bodyUndeclared {
+				p.detail += "; to send it as text, declare Content-Type: text/plain"
+			}
+			return post{}, p
+		}
+	} else {
+		if !utf8.Valid(body) {
+			return post{}, newProblem(codeMessageInvalidUTF8, encodingDetail("the message", body))
+		}
+		m.payload = bytes.Clone(body)
 	}
-	if declared[0] == "application/json" {
-		return true, nil
+	if p := m.fill(h); p != nil {
+		return post{}, p
 	}
-	mediaType, params, err := mime.ParseMediaType(declared[0])
-	if err != nil {
-		return false, newProblem(codeMediaType, "the Content-Type header cannot be read")
+	if m.user == "" {
+		return post{}, newProblem(codeUserNameInvalid, "a message needs its author: User in a JSON body, or the header X-User")
 	}
-	switch charset := strings.ToLower(params["charset"]); charset {
-	case "", "utf-8", "utf8", "us-ascii":
-	default:
-		return false, newProblem(codeMediaType, "text is taken in UTF-8 only")
-	}
-	switch {
-	case mediaType == "application/json", strings.HasSuffix(mediaType, "+json"):
-		return true, nil
-	case strings.HasPrefix(mediaType, "text/"), mediaType == "application/x-www-form-urlencoded":
-		return false, nil
-	}
-	return false, newProblem(codeMediaType, "send the message as JSON or as plain text")
+	return m, nil
 }
 
 // decodePostJSON reads {"Message","User","ClientMessageID"}. Unknown keys are ignored, the last of two equal keys wins,
 // and bytes or escapes that are not Unicode text are refused rather than replaced.
 func decodePostJSON(body []byte) (post, *problem) {
 	if !utf8.Valid(body) {
-		return post{}, newProblem(codeBodyInvalidUTF8, "the body is not valid UTF-8")
+		return post{}, newProblem(codeBodyInvalidUTF8, encodingDetail("the body", body))
 	}
 	if p, ok := scanPost(body); ok {
 		return p, nil
 	}
-	if hasLoneSurrogate(body) {
-		return post{}, newProblem(codeBodyInvalidUTF8, `a \u escape is half of a surrogate pair`)
+	if at := loneSurrogate(body); at >= 0 {
+		return post{}, newProblem(codeJSONInvalid, surrogateDetail("body", body, at))
 	}
 	var fields struct {
 		Message         string
@@ -100,24 +72,9 @@ func decodePostJSON(body []byte) (post, *problem) {
 		ClientMessageID string
 	}
 	if err := json.Unmarshal(body, &fields); err != nil {
-		return post{}, newProblem(codeJSONInvalid, jsonDetail(err))
+		return post{}, newProblem(codeJSONInvalid, jsonDetail("body", err))
 	}
 	return post{user: fields.User, payload: []byte(fields.Message), clientMessageID: fields.ClientMessageID}, nil
-}
-
-// jsonDetail says in a client's words why a body is not the JSON that was asked for.
-func jsonDetail(err error) string {
-	var syntax *json.SyntaxError
-	var kind *json.UnmarshalTypeError
-	switch {
-	case errors.As(err, &kind) && kind.Field != "":
-		return fmt.Sprintf("%s cannot be a JSON %s", kind.Field, kind.Value)
-	case errors.As(err, &kind):
-		return fmt.Sprintf("the body is a JSON %s and should be an object", kind.Value)
-	case errors.As(err, &syntax):
-		return fmt.Sprintf("the body is not one JSON object: %v (at byte %d)", syntax, syntax.Offset)
-	}
-	return "the body is not one JSON object"
 }
 
 // scanPost decodes the shape that nearly every client sends: one flat object whose keys are exactly the three known
@@ -236,9 +193,9 @@ func unescapeShared(raw []byte) []byte {
 	return unescape(raw)
 }
 
-// hasLoneSurrogate reports whether a \u escape in body is half of a UTF-16 pair. encoding/json would replace it by U+FFFD
-// and so store something else than was sent. body need not be valid JSON.
-func hasLoneSurrogate(body []byte) bool {
+// loneSurrogate returns where in body a \u escape is half of a UTF-16 pair, -1 if none is. encoding/json would replace it
+// by U+FFFD and so store something else than was sent. body need not be valid JSON.
+func loneSurrogate(body []byte) int {
 	for i := 0; i+1 < len(body); i++ {
 		if body[i] != '\\' {
 			continue
@@ -251,22 +208,23 @@ func hasLoneSurrogate(body []byte) bool {
 		if !ok {
 			continue
 		}
+		start := i - 1
 		i += 4
 		switch {
 		case unit >= 0xdc00 && unit <= 0xdfff:
-			return true
+			return start
 		case unit >= 0xd800 && unit <= 0xdbff:
 			if i+2 >= len(body) || body[i+1] != '\\' || body[i+2] != 'u' {
-				return true
+				return start
 			}
 			low, ok := hex4(body, i+3)
 			if !ok || low < 0xdc00 || low > 0xdfff {
-				return true
+				return start
 			}
 			i += 6
 		}
 	}
-	return false
+	return -1
 }
 
 // hex4 reads the four hexadecimal digits at i.

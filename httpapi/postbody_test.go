@@ -60,7 +60,7 @@ func FuzzPostBody(f *testing.F) {
 		}
 		var want struct{ Message, User, ClientMessageID string }
 		err := json.Unmarshal(body, &want)
-		if p != nil && p.code == codeBodyInvalidUTF8 {
+		if p != nil && strings.Contains(p.detail, "surrogate") {
 			// Refused for half a surrogate pair: encoding/json shows one by replacing it, wherever it stands.
 			if !strings.Contains(strings.ToLower(string(body)), `\ud`) {
 				t.Fatal("saw half of a pair where no escape is")

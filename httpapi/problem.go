@@ -36,17 +36,18 @@ const (
 
 // Codes of chat that arise here as well, and have to be strings here.
 const (
-	codeRoomNameInvalid    = string(chat.CodeRoomNameInvalid)
-	codeUserNameInvalid    = string(chat.CodeUserNameInvalid)
-	codeMessageTooLarge    = string(chat.CodeMessageTooLarge)
-	codeMessageInvalidUTF8 = string(chat.CodeMessageInvalidUTF8)
-	codeMessageNotFound    = string(chat.CodeMessageNotFound)
-	codeCursorInvalid      = string(chat.CodeCursorInvalid)
-	codeLimitInvalid       = string(chat.CodeLimitInvalid)
-	codeNoLeader           = string(chat.CodeNoLeader)
-	codeOutcomeUnknown     = string(chat.CodeOutcomeUnknown)
-	codeStopping           = string(chat.CodeStopping)
-	codeInternal           = string(chat.CodeInternal)
+	codeRoomNameInvalid        = string(chat.CodeRoomNameInvalid)
+	codeUserNameInvalid        = string(chat.CodeUserNameInvalid)
+	codeClientMessageIDInvalid = string(chat.CodeClientMessageIDInvalid)
+	codeMessageTooLarge        = string(chat.CodeMessageTooLarge)
+	codeMessageInvalidUTF8     = string(chat.CodeMessageInvalidUTF8)
+	codeMessageNotFound        = string(chat.CodeMessageNotFound)
+	codeCursorInvalid          = string(chat.CodeCursorInvalid)
+	codeLimitInvalid           = string(chat.CodeLimitInvalid)
+	codeNoLeader               = string(chat.CodeNoLeader)
+	codeOutcomeUnknown         = string(chat.CodeOutcomeUnknown)
+	codeStopping               = string(chat.CodeStopping)
+	codeInternal               = string(chat.CodeInternal)
 )
 
 // statusOf is the one table from error code to HTTP status. 0 means that the code is not in it.
@@ -154,6 +155,7 @@ func (p *problem) write(w http.ResponseWriter) {
 		b = strconv.AppendUint(b, p.seq, 10)
 	}
 	b = append(b, "}\n"...)
+	h.Set("Content-Length", strconv.Itoa(len(b)))
 	w.WriteHeader(p.status)
 	// The only possible error is a client that has gone; nobody is left to tell.
 	_, _ = w.Write(b)

@@ -34,6 +34,7 @@ type session struct {
 
 	ctx    context.Context // of requests
 	cancel context.CancelFunc
+	lane   *chat.Lane // of sends
 	sends  sync.WaitGroup
 	pages  chan struct{} // holds a token while a page of history is read: one at a time bounds memory
 
@@ -66,7 +67,7 @@ func (s *Server) openSession(w http.ResponseWriter, r *http.Request, q query) *p
 		return newProblem(codeCursorInvalid, "with raft-chat.v1, each subscribe frame says where it begins")
 	}
 	f := &stream{server: s, form: &s.forms.session, encoding: s.forms.session.encoding, wait: newWaiter()}
-	v := &session{stream: f, rooms: make(map[string]*subscription), pages: make(chan struct{}, 1)}
+	v := &session{stream: f, rooms: make(map[string]*subscription), pages: make(chan struct{}, 1), lane: s.options.Chat.NewLane()}
 	v.ctx, v.cancel = context.WithCancel(context.Background())
 	f.session = v
 	if p := s.register(f); p != nil {
@@ -280,7 +281,10 @@ func (v *session) takeAnswers(b []byte) []byte {
 
 // answer hands a frame to the delivering goroutine. It waits while too much is handed over already, so that a client
 // that does not take its answers cannot make this node collect them.
-func (v *session) answer(frame []byte) {
+func (v *session) answer(frame []byte) { v.hand(frame, 0) }
+
+// hand is answer, also for requests that begin has counted: they are answered as soon as the client can know it.
+func (v *session) hand(frame []byte, answered int) {
 	v.mu.Lock()
 	for len(v.answers) > maxAnswers && !v.over {
 		if v.space == nil {
@@ -294,6 +298,7 @@ func (v *session) answer(frame []byte) {
 	if len(v.answers) <= maxAnswers {
 		v.answers = append(v.answers, frame...)
 	} // else it is over, and the client did not even take what was answered before
+	v.outstanding -= answered
 	v.mu.Unlock()
 	v.stream.wait.ring()
 }

@@ -29,7 +29,16 @@ var sessionRefusals = []struct{ name, frame, id, code string }{
 	{"after is a fraction", `{"Type":"subscribe","Id":"x","Rooms":["r"],"After":1.5}`, "x", "json_invalid"},
 	{"after over 64 bits", `{"Type":"subscribe","Id":"x","Rooms":["r"],"After":18446744073709551616}`, "x", "json_invalid"},
 	{"not UTF-8", "{\"Type\":\"ping\",\"Id\":\"\xff\"}", "", "body_invalid_utf8"},
-	{"half a surrogate", `{"Type":"ping","Id":"\ud800"}`, "", "body_invalid_utf8"},
+	{"not UTF-8 elsewhere", "{\"Type\":\"send\",\"Id\":\"x\",\"Message\":\"\xff\"}", "x", "body_invalid_utf8"},
+	{"half a surrogate", `{"Type":"ping","Id":"\ud800"}`, "", "json_invalid"},
+	{"half a surrogate in a message", `{"Type":"send","Id":"x","Room":"s","User":"u","Message":"cut emoji \ud83d"}`, "x", "json_invalid"},
+	{"half a surrogate before the id", `{"Message":"\udc00","Type":"send","Id":"x"}`, "x", "json_invalid"},
+	{"cut behind the id", `{"Type":"send","Id":"x","Message":"`, "x", "json_invalid"},
+	{"garbage behind the id", `{"Type":"ping","Id":"x"} x`, "x", "json_invalid"},
+	{"id in small letters", `{"type":1,"id":"x"}`, "x", "json_invalid"},
+	{"wrong before the id", `{"Type":"history","Limit":1e400,"Id":"x"}`, "x", "json_invalid"},
+	{"wrong type and a long id", `{"Type":1,"Id":"` + strings.Repeat("x", 129) + `"}`, "", "json_invalid"},
+	{"a long number", `{"Type":"history","Id":"x","After":` + strings.Repeat("9", 10000) + `}`, "x", "json_invalid"},
 	{"id of 129 bytes", `{"Type":"ping","Id":"` + strings.Repeat("x", 129) + `"}`, "", "request_id_invalid"},
 	{"no type", `{}`, "", "frame_type_unknown"},
 	{"null", `null`, "", "frame_type_unknown"},
@@ -51,6 +60,9 @@ var sessionRefusals = []struct{ name, frame, id, code string }{
 	{"after the last number", `{"Type":"subscribe","Id":"x","Rooms":["a"],"After":18446744073709551615}`, "x", "cursor_invalid"},
 	{"send to no room", `{"Type":"send","Id":"x","User":"u","Message":"m"}`, "x", "room_name_invalid"},
 	{"send by nobody", `{"Type":"send","Id":"x","Room":"r","Message":"m"}`, "x", "user_name_invalid"},
+	{"send a blank", `{"Type":"send","Id":"x","Room":"r","User":"u","Message":" \u200b"}`, "x", "message_empty"},
+	{"send to a room that does not show", `{"Type":"send","Id":"x","Room":"r\u200b","User":"u","Message":"m"}`, "x", "room_name_invalid"},
+	{"send by who does not show", `{"Type":"send","Id":"x","Room":"r","User":" ","Message":"m"}`, "x", "user_name_invalid"},
 	{"send nothing", `{"Type":"send","Id":"x","Room":"r","User":"u"}`, "x", "message_empty"},
 	{"send too much", `{"Type":"send","Id":"x","Room":"r","User":"u","Message":"` + strings.Repeat("x", 64<<10+1) + `"}`, "x", "message_too_large"},
 	{"long client message id", `{"Type":"send","Id":"x","Room":"r","User":"u","Message":"m","ClientMessageID":"` + strings.Repeat("x", 129) + `"}`, "x", "client_message_id_invalid"},
@@ -69,7 +81,7 @@ func TestSessionRefusals(t *testing.T) {
 	}
 	for i, test := range sessionRefusals {
 		c.say("%s", test.frame)
-		if f := c.of("error", test.id); f.Code != test.code || f.Detail == "" {
+		if f := c.of("error", test.id); f.Code != test.code || f.Detail == "" || len(f.Detail) > 300 {
 			t.Errorf("%s: got %+v, want %s", test.name, f, test.code)
 		}
 		n.post("live", "u", "m")
@@ -94,7 +106,7 @@ func TestSessionRefusals(t *testing.T) {
 		c.of(test.kind, "n")
 	}
 	// A frame over the limit ends its connection, and that alone.
-	_ = c.conn.Write(t.Context(), websocket.MessageText, bytes.Repeat([]byte("x"), maxRequest+1))
+	_ = c.conn.Write(t.Context(), websocket.MessageText, bytes.Repeat([]byte("x"), int(n.server.options.MaxBody)+1))
 	if f := c.of("closed", ""); f.closed.Code != websocket.StatusMessageTooBig {
 		t.Errorf("closed with %v", f.closed)
 	}

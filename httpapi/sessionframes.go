@@ -1,10 +1,12 @@
 package httpapi
 
 import (
+	"bytes"
 	"encoding/json"
 	"maps"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 	"unicode/utf8"
 
@@ -14,12 +16,8 @@ import (
 // sessionProtocol is the WebSocket subprotocol that docs/protocol.md specifies. A frame is one JSON object with a Type.
 const sessionProtocol = "raft-chat.v1"
 
-const (
-	// maxRequest bounds a frame from a client, in bytes.
-	maxRequest = 128 << 10
-	// maxRequestID bounds the Id of a request, in bytes: it is repeated in the answer.
-	maxRequestID = 128
-)
+// maxRequestID bounds the Id of a request, in bytes: it is repeated in the answer.
+const maxRequestID = 128
 
 // request is a frame from a client. Which fields count depends on the type.
 type request struct {
@@ -35,22 +33,47 @@ type request struct {
 	ClientMessageID string
 }
 
-// decodeRequest reads a frame. With a problem the request may still have an ID to answer to.
+// decodeRequest reads a frame. With a problem the request has nothing but, perhaps, an ID to answer to.
 func decodeRequest(frame []byte) (r request, p *problem) {
-	if !utf8.Valid(frame) || hasLoneSurrogate(frame) {
-		return r, newProblem(codeBodyInvalidUTF8, "the frame is not valid UTF-8")
+	frame = withoutMark(frame)
+	if !utf8.Valid(frame) {
+		p = newProblem(codeBodyInvalidUTF8, encodingDetail("the frame", frame))
+	} else if at := loneSurrogate(frame); at >= 0 {
+		p = newProblem(codeJSONInvalid, surrogateDetail("frame", frame, at))
+	} else if err := json.Unmarshal(frame, &r); err != nil {
+		p = newProblem(codeJSONInvalid, jsonDetail("frame", err))
+	} else if len(r.ID) > maxRequestID {
+		return request{}, newProblem(codeRequestIDInvalid, "an Id has at most 128 bytes")
 	}
-	if err := json.Unmarshal(frame, &r); err != nil {
-		if len(r.ID) > maxRequestID {
-			r.ID = ""
-		}
-		return r, newProblem(codeJSONInvalid, frameDetail(err))
-	}
-	if len(r.ID) > maxRequestID {
-		r.ID = ""
-		return r, newProblem(codeRequestIDInvalid, "an Id has at most 128 bytes")
+	if p != nil {
+		return request{ID: idOf(frame)}, p
 	}
 	return r, nil
+}
+
+// idOf returns the Id in a frame that cannot be taken, as far as it can be read; "" if there is none to answer to.
+func idOf(frame []byte) (id string) {
+	d := json.NewDecoder(bytes.NewReader(frame))
+	if t, err := d.Token(); err != nil || t != json.Delim('{') {
+		return ""
+	}
+	for d.More() {
+		key, err := d.Token()
+		if err != nil {
+			break
+		}
+		var value json.RawMessage
+		if err := d.Decode(&value); err != nil {
+			break
+		}
+		if name, ok := key.(string); !ok || !strings.EqualFold(name, "Id") {
+			continue
+		}
+		if id = ""; json.Unmarshal(value, &id) != nil || len(id) > maxRequestID || strings.ContainsRune(id, utf8.RuneError) {
+			id = ""
+		}
+	}
+	return id
 }
 
 // sessionEncoding is raft-chat.v1: JSON text frames that each say what they are.

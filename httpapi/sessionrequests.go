@@ -2,28 +2,40 @@ package httpapi
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
-	"fmt"
 	"io"
+	"slices"
 	"time"
 
 	"github.com/coder/websocket"
 
 	"github.com/raft-chat/raft-chat/chat"
+	"github.com/raft-chat/raft-chat/internal/budget"
 )
+
+// frameTime is how long a frame may take to arrive from its header on, as the body of a request.
+const frameTime = 15 * time.Second
 
 // read takes requests until the connection ends, and returns why it did. A request that is wrong is answered and costs
 // nothing else.
 func (v *session) read() error {
 	f := v.stream
+	lease := f.server.options.Budget.Account(budget.Requests).Lease()
+	defer lease.Close()
 	for {
 		kind, message, err := f.conn.Reader(context.Background())
 		if err != nil {
 			return errGone
 		}
+		// An error means that the connection has ended, which reading will tell.
+		_ = f.frames.SetReadDeadline(time.Now().Add(frameTime))
 		buffer := f.server.bodies.Get().(*[]byte)
-		frame, err := readAll(message, (*buffer)[:0])
+		frame, err := readFrame(message, (*buffer)[:0], &lease)
+		refused := errors.Is(err, errNoRoom)
+		if refused {
+			_, err = io.Copy(io.Discard, message)
+		}
+		_ = f.frames.SetReadDeadline(time.Time{})
 		if err == nil {
 			// In a goroutine of its own, for the length of the request: the stack that decoding needs would stay with this
 			// one, which mostly waits.
@@ -31,7 +43,11 @@ func (v *session) read() error {
 			handled := make(chan struct{})
 			go func() {
 				defer close(handled)
-				v.handle(kind, frame)
+				if refused {
+					v.answer(appendError(nil, idOf(frame), noRoom()))
+				} else {
+					v.handle(kind, frame)
+				}
 			}()
 			<-handled
 			f.held.Store(false)
@@ -40,17 +56,30 @@ func (v *session) read() error {
 			*buffer = frame
 		}
 		f.server.bodies.Put(buffer)
+		lease.Close()
 		if err != nil {
 			return errGone
 		}
 	}
 }
 
-// readAll appends everything that r has to b.
-func readAll(r io.Reader, b []byte) ([]byte, error) {
+// errNoRoom says that the memory budget has no room for a frame.
+var errNoRoom = errors.New("no room for a frame")
+
+func noRoom() *problem {
+	p := newProblem(string(chat.CodeOverloaded), "this node has no memory for long frames at the moment")
+	p.retryAfter = time.Second
+	return p
+}
+
+// readFrame appends everything that r has to b. What it holds is in the lease; with errNoRoom it is the beginning of r.
+func readFrame(r io.Reader, b []byte, lease *budget.Lease) ([]byte, error) {
 	for {
 		if len(b) == cap(b) {
-			b = append(b, 0)[:len(b)]
+			if !lease.Resize(2 * int64(cap(b))) {
+				return b, errNoRoom
+			}
+			b = slices.Grow(b, max(1<<10, cap(b)))
 		}
 		n, err := r.Read(b[len(b):cap(b)])
 		b = b[:len(b)+n]
@@ -61,21 +90,6 @@ func readAll(r io.Reader, b []byte) ([]byte, error) {
 			return b, err
 		}
 	}
-}
-
-// frameDetail says in a client's words why a frame is not the JSON that was asked for.
-func frameDetail(err error) string {
-	var syntax *json.SyntaxError
-	var kind *json.UnmarshalTypeError
-	switch {
-	case errors.As(err, &kind) && kind.Field != "":
-		return fmt.Sprintf("%s cannot be a JSON %s", kind.Field, kind.Value)
-	case errors.As(err, &kind):
-		return fmt.Sprintf("the frame is a JSON %s and should be an object", kind.Value)
-	case errors.As(err, &syntax):
-		return fmt.Sprintf("the frame is not one JSON object: %v (at byte %d)", syntax, syntax.Offset)
-	}
-	return "the frame is not one JSON object"
 }
 
 // handle does what a frame asks for, or begins to.
@@ -207,15 +221,17 @@ func requestRooms(r request) ([]string, *problem) {
 	return normalRooms(r.Rooms)
 }
 
-// send posts a message. Sends do not wait for each other, nor does delivery for them.
+// send posts a message. Sends go to the log in the order in which they come, but do not wait for each other's answer, nor
+// does delivery for them.
 func (v *session) send(r request) *problem {
 	if !v.begin() {
 		return v.tooMany()
 	}
+	outcome := v.lane.Post(v.ctx, chat.Actor{}, chat.PostRequest{
+		Room: r.Room, User: r.User, Payload: []byte(r.Message), ClientMessageID: r.ClientMessageID,
+	})
 	go func() {
-		m, deduplicated, err := v.stream.server.options.Chat.Post(v.ctx, chat.Actor{}, chat.PostRequest{
-			Room: r.Room, User: r.User, Payload: []byte(r.Message), ClientMessageID: r.ClientMessageID,
-		})
+		m, deduplicated, err := outcome()
 		if err != nil {
 			v.done(appendError(nil, r.ID, v.stream.server.problemOf(err)))
 			return
@@ -261,10 +277,7 @@ func (v *session) history(r request) *problem {
 // done answers a request that begin has counted.
 func (v *session) done(frame []byte) {
 	defer v.sends.Done()
-	v.answer(frame)
-	v.mu.Lock()
-	v.outstanding--
-	v.mu.Unlock()
+	v.hand(frame, 1)
 }
 
 // tooMany refuses a request while maxOutstanding have no answer.

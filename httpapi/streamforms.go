@@ -186,7 +186,7 @@ func (s *Server) startSocket(w http.ResponseWriter, r *http.Request, f *stream, 
 	f.conn = conn
 	limit := int64(readLimit)
 	if f.session != nil {
-		limit = maxRequest
+		limit = s.options.MaxBody
 	}
 	conn.SetReadLimit(limit)
 	go f.run()

@@ -77,7 +77,7 @@ func writeTable(w io.Writer, p palette, header []string, rows [][]string) error 
 	for _, row := range rows {
 		cells := make([]string, len(row))
 		for i, cell := range row {
-			if cells[i] = printable(cell); cell == "" {
+			if cells[i] = printableName(cell); cell == "" {
 				cells[i] = "-"
 			}
 		}

@@ -42,7 +42,7 @@ func (c *messageCommand) run(ctx context.Context, m client.Message) {
 	cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) }
 	cmd.WaitDelay = commandGrace
 	if err := cmd.Run(); err != nil && ctx.Err() == nil {
-		fmt.Fprintf(c.stderr, "raft-chat: command for %s/%d: %v\n", printable(m.Room), m.Seq, err)
+		fmt.Fprintf(c.stderr, "raft-chat: command for %s/%d: %v\n", printableName(m.Room), m.Seq, err)
 	}
 }
 

@@ -80,7 +80,7 @@ After exit code 3, repeating the command with the id that was printed as
 		if o.output == "json" {
 			_, err = fmt.Fprintf(p.stdout, "%s\n", m.Raw)
 		} else {
-			_, err = fmt.Fprintf(p.stdout, "%s/%d\n", printable(m.Room), m.Seq)
+			_, err = fmt.Fprintf(p.stdout, "%s/%d\n", printableName(m.Room), m.Seq)
 		}
 		return err
 	}

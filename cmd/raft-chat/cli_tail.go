@@ -170,7 +170,7 @@ func (t *tail) run(ctx context.Context, c *client.Client, o client.SubscribeOpti
 		case *client.Message:
 			err = t.message(following, *e)
 		case *client.Gap:
-			t.tell("messages %d to %d of %s were dropped before they could be read", e.FirstSeq, e.LastSeq, printable(e.Room))
+			t.tell("messages %d to %d of %s were dropped before they could be read", e.FirstSeq, e.LastSeq, printableName(e.Room))
 		case *client.Status:
 			t.status(*e, alarm)
 		}
@@ -234,10 +234,10 @@ func (t *tail) line(m client.Message) string {
 	b.WriteString(t.palette.dim(m.PostedAt.Local().Format(time.DateTime)))
 	b.WriteString("  ")
 	if t.roomColumn {
-		b.WriteString(t.palette.bold(printable(m.Room)))
+		b.WriteString(t.palette.bold(printableName(m.Room)))
 		b.WriteString("  ")
 	}
-	b.WriteString(t.palette.name(printable(m.User)))
+	b.WriteString(t.palette.name(printableName(m.User)))
 	b.WriteString(": ")
 	b.WriteString(printable(textOf(m)))
 	b.WriteByte('\n')

@@ -16,6 +16,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/raft-chat/raft-chat/chat"
 	"github.com/raft-chat/raft-chat/client"
 )
 
@@ -380,9 +381,24 @@ func TestPrintable(t *testing.T) {
 	}
 }
 
+func TestPrintableName(t *testing.T) {
+	for in, want := range map[string]string{
+		"general": "general", "a b": "a b", "👩‍👩‍👧 ❤️": "👩‍👩‍👧 ❤️", "می‌خواهم": "می‌خواهم", "": "",
+		"general\u200b": `general\u200b`, " general ": `\x20general\x20`, "a  b": `a \x20b`, "   ": `\x20\x20\x20`, "\u00a0": `\u00a0`, "\u3000a": `\u3000a`,
+		"a\u202eb\n\xff": `a\u202eb\n\xff`, "a\u200db": `a\u200db`, "\u2800": `\u2800`, "a\U000e0041": `a\U000e0041`, "a\ufe0f": `a\ufe0f`, "\u3164": `\u3164`,
+	} {
+		if got := printableName(in); got != want {
+			t.Errorf("%q: got %q, want %q", in, got, want)
+		}
+	}
+}
+
 func FuzzPrintable(f *testing.F) {
 	f.Add("a\x1b[2Jb\u202e\xff")
 	f.Fuzz(func(t *testing.T, s string) {
+		for range chat.Unfit(printableName(s)) {
+			t.Errorf("%q gives %q", s, printableName(s))
+		}
 		for _, r := range printable(s) {
 			if !harmlessRune(r) {
 				t.Errorf("%q gives %q", s, printable(s))

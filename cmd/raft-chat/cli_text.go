@@ -7,6 +7,7 @@ import (
 	"unicode"
 	"unicode/utf8"
 
+	"github.com/raft-chat/raft-chat/chat"
 	"github.com/raft-chat/raft-chat/client"
 )
 
@@ -15,17 +16,33 @@ import (
 // that change the direction of text are written as escapes (\n, \x1b, \u202e),
 // bytes that are not UTF-8 as \xNN.
 func printable(s string) string {
-	clean := true
-	for _, r := range s {
-		if r == utf8.RuneError || !harmlessRune(r) {
-			clean = false
-			break
-		}
-	}
-	if clean {
+	if isHarmless(s) {
 		return s
 	}
 	var b strings.Builder
+	writePrintable(&b, s)
+	return b.String()
+}
+
+// printableName is printable for names: what does not show in one or tells it
+// apart by spaces only is an escape as well. The names of before have such.
+func printableName(s string) string {
+	var b strings.Builder
+	done := 0
+	for from, to := range chat.Unfit(s) {
+		writePrintable(&b, s[done:from])
+		r, _ := utf8.DecodeRuneInString(s[from:])
+		writeEscaped(&b, r)
+		done = to
+	}
+	if done == 0 {
+		return printable(s)
+	}
+	writePrintable(&b, s[done:])
+	return b.String()
+}
+
+func writePrintable(b *strings.Builder, s string) {
 	for len(s) > 0 {
 		r, size := utf8.DecodeRuneInString(s)
 		switch {
@@ -35,16 +52,28 @@ func printable(s string) string {
 			b.WriteByte("0123456789abcdef"[s[0]&15])
 		case harmlessRune(r):
 			b.WriteString(s[:size])
-		case unicode.In(r, unicode.Bidi_Control):
-			// Quoting would pass some of these as they are.
-			b.WriteString(`\u` + hex4(r))
 		default:
-			quoted := strconv.QuoteRuneToASCII(r)
-			b.WriteString(quoted[1 : len(quoted)-1])
+			writeEscaped(b, r)
 		}
 		s = s[size:]
 	}
-	return b.String()
+}
+
+// writeEscaped writes a rune in ASCII.
+func writeEscaped(b *strings.Builder, r rune) {
+	switch quoted := strconv.QuoteRuneToASCII(r); {
+	case r == ' ':
+		b.WriteString(`\x20`)
+	case unicode.In(r, unicode.Bidi_Control):
+		// Quoting would pass some of these as they are.
+		b.WriteString(`\u` + hex4(r))
+	default:
+		b.WriteString(quoted[1 : len(quoted)-1])
+	}
+}
+
+func isHarmless(s string) bool {
+	return !strings.ContainsFunc(s, func(r rune) bool { return r == utf8.RuneError || !harmlessRune(r) })
 }
 
 func harmlessRune(r rune) bool {

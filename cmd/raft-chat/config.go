@@ -36,6 +36,9 @@ func (s *settings) serverConfig(from origins, layout *raftogramLayout) (server.C
 		WriteTimeout: s.writeTimeout, ShutdownTimeout: s.shutdownTimeout,
 		MinFreeBytes: int64(s.minFreeBytes), CatchUpBytes: int64(s.catchUpBytes), Version: buildVersion(),
 	}
+	if !from.given("max-body-bytes") {
+		c.MaxBodyBytes = 0 // the default follows max-message-bytes
+	}
 	if c.MinFreeBytes == 0 {
 		c.MinFreeBytes = -1 // there, 0 means the default
 	}

@@ -97,6 +97,9 @@ func TestConfiguration(t *testing.T) {
 		{name: "IPv6", args: "--host [::1] --cluster http://[::1]:12379", want: func(c *server.Config) {
 			c.Listen, c.ListenPeer, c.Cluster[0].URL = "[::1]:12380", "[::1]:12379", "http://[::1]:12379"
 		}},
+		{name: "bodies follow messages", args: "--max-message-bytes 512KiB", want: func(c *server.Config) {
+			c.MaxMessageBytes, c.MaxBodyBytes = 512<<10, 6*512<<10+16<<10
+		}},
 		{name: "every other flag", args: "--host 0.0.0.0 --name ann --data-dir d --listen-peer 127.0.0.1:9 --listen-health 127.0.0.1:8" +
 			" --advertise-client http://chat.example --advertise-grpc chat.example:9 --insecure-peers --allowed-origins https://a.example,http://b.example:8080" +
 			" --max-message-bytes 1KiB --max-body-bytes 2mib --min-free-bytes 1GiB --catch-up-bytes 3MiB --request-timeout 1s --ping-interval 2s --pong-timeout 3s" +
@@ -273,10 +276,11 @@ func TestConfigurationRefused(t *testing.T) {
 		{name: "a unit beyond all", args: "--min-free-bytes 8EiB", want: "is not a size"},
 		{name: "a duration beyond all", args: "--request-timeout 999999999h", want: `--request-timeout: "999999999h" is not a duration`},
 		{name: "too much log kept", args: "--catch-up-bytes 8388607TiB", want: "--catch-up-bytes: 9223370937343148032 is not between 1 MiB and 1 TiB"},
-		{name: "a message that never fits", args: "--max-message-bytes 40MiB --max-body-bytes 64MiB", want: "--max-body-bytes: 67108864 is not between 1 and 16777216 (16 MiB)"},
-		{name: "the message limit at its end", args: "--max-message-bytes 8388607TiB", want: "--max-message-bytes: 9223370937343148032 is not between 1 and max-body-bytes"},
 		{name: "too little log kept", args: "--catch-up-bytes 1023KiB", want: "--catch-up-bytes: 1047552 is not between 1 MiB and 1 TiB"},
-		{name: "message larger than body", args: "--max-body-bytes 1KiB", want: "--max-message-bytes: 65536 is not between 1 and max-body-bytes (1024)"},
+		{name: "body too small for a message", args: "--max-body-bytes 1KiB", want: "--max-body-bytes: 1024 is less than the 409600 that a message of max-message-bytes (65536) can take"},
+		{name: "body too small for long messages", args: "--max-message-bytes 512KiB --max-body-bytes 1MiB", want: "--max-body-bytes: 1048576 is less than the 3162112"},
+		{name: "message too large", args: "--max-message-bytes 17MiB", want: "--max-message-bytes: 17825792 is not between 1 and 16777216 (16 MiB)"},
+		{name: "name that does not show", args: "--name n\u200b", want: "--name: must not hold U+200B ZERO WIDTH SPACE (character 2)"},
 		{name: "body too large", args: "--max-body-bytes 1GiB", want: "--max-body-bytes"},
 
 		{name: "bad variable", env: []string{"RAFT_CHAT_PORT=abc"}, want: `RAFT_CHAT_PORT: "abc" is not a port`},

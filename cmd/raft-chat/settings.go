@@ -92,7 +92,7 @@ func (s *settings) register(fs *pflag.FlagSet) {
 	fs.Var(&s.allowedOrigins, "allowed-origins", "foreign web origins whose pages may do everything, comma separated, * for all (default same origin only)")
 
 	fs.Var(&s.maxMessageBytes, "max-message-bytes", "longest text of a message")
-	fs.Var(&s.maxBodyBytes, "max-body-bytes", "longest body of a request, at most 16MiB")
+	fs.Var(&s.maxBodyBytes, "max-body-bytes", "longest body of a request, and frame of a session; if it is not set, more where max-message-bytes needs it")
 	fs.Var(&s.minFreeBytes, "min-free-bytes", "free disk space below which the whole cluster refuses messages; 0 keeps no reserve")
 	fs.Var(&s.catchUpBytes, "catch-up-bytes", "how much of the log is kept for members that fall behind; one further behind gets a snapshot")
 	fs.DurationVar(&s.requestTimeout, "request-timeout", s.requestTimeout, "how long a request waits for the cluster")

@@ -18,6 +18,10 @@ import (
 	"unicode/utf8"
 
 	"go.etcd.io/raft/v3"
+	"golang.org/x/text/unicode/norm"
+
+	"github.com/raft-chat/raft-chat/chat"
+	"github.com/raft-chat/raft-chat/httpapi"
 )
 
 // Peer is one member of the cluster as the configuration names it.
@@ -86,10 +90,11 @@ type Config struct {
 	// 3 to 1,000. Default: 10.
 	ElectionTicks int
 
-	// MaxBodyBytes bounds a request body, at most 16 MiB. Default: 1 MiB.
+	// MaxBodyBytes bounds a request body and a frame of raft-chat.v1. The longest
+	// message must fit however it is escaped: httpapi.BodyFor(MaxMessageBytes) is
+	// the least. Default: 1 MiB, or that.
 	MaxBodyBytes int64
-	// MaxMessageBytes bounds the text of a message, at most 16 MiB; it must fit
-	// into MaxBodyBytes. Default: 64 KiB.
+	// MaxMessageBytes bounds the text of a message, at most 16 MiB. Default: 64 KiB.
 	MaxMessageBytes int
 	// RequestTimeout bounds how long a request waits for the cluster.
 	// Default: 5 s.
@@ -193,8 +198,8 @@ func (c *Config) setDefaults() {
 	c.Listen = cmp.Or(c.Listen, "127.0.0.1:12380")
 	c.TickInterval = cmp.Or(c.TickInterval, 100*time.Millisecond)
 	c.ElectionTicks = cmp.Or(c.ElectionTicks, 10)
-	c.MaxBodyBytes = cmp.Or(c.MaxBodyBytes, 1<<20)
 	c.MaxMessageBytes = cmp.Or(c.MaxMessageBytes, 64<<10)
+	c.MaxBodyBytes = cmp.Or(c.MaxBodyBytes, max(1<<20, httpapi.BodyFor(c.MaxMessageBytes)))
 	c.RequestTimeout = cmp.Or(c.RequestTimeout, 5*time.Second)
 	c.LeaderGrace = cmp.Or(c.LeaderGrace, 10*time.Second)
 	c.KeepaliveInterval = cmp.Or(c.KeepaliveInterval, 30*time.Second)
@@ -341,11 +346,6 @@ func (c *Config) checkListeners(self Peer) error {
 	return nil
 }
 
-// maxBody is the largest request body that can be set. What it holds becomes one
-// entry: two of them fit into what may wait for the log (chat.ServiceOptions), and
-// one goes through between members of a slow network.
-const maxBody = 16 << 20
-
 func (c *Config) checkLimits() error {
 	for _, d := range []struct {
 		setting  string
@@ -368,11 +368,17 @@ func (c *Config) checkLimits() error {
 	if c.ElectionTicks < 3 || c.ElectionTicks > 1000 {
 		return &ConfigError{"election-ticks", fmt.Sprintf("%d is not between 3 and 1000", c.ElectionTicks)}
 	}
-	if c.MaxBodyBytes < 1 || c.MaxBodyBytes > maxBody {
-		return &ConfigError{"max-body-bytes", fmt.Sprintf("%d is not between 1 and %d (16 MiB): a message is one entry of the log, which every member holds in memory until it is applied", c.MaxBodyBytes, maxBody)}
+	// A message must fit into what waits for the log, and leave room for others.
+	const maxMessage, maxBody = 16 << 20, 128 << 20
+	if c.MaxMessageBytes < 1 || c.MaxMessageBytes > maxMessage {
+		return &ConfigError{"max-message-bytes", fmt.Sprintf("%d is not between 1 and %d (16 MiB)", c.MaxMessageBytes, maxMessage)}
 	}
-	if c.MaxMessageBytes < 1 || int64(c.MaxMessageBytes) > c.MaxBodyBytes {
-		return &ConfigError{"max-message-bytes", fmt.Sprintf("%d is not between 1 and max-body-bytes (%d)", c.MaxMessageBytes, c.MaxBodyBytes)}
+	if c.MaxBodyBytes < 1 || c.MaxBodyBytes > maxBody {
+		return &ConfigError{"max-body-bytes", fmt.Sprintf("%d is not between 1 and %d (128 MiB)", c.MaxBodyBytes, maxBody)}
+	}
+	if least := httpapi.BodyFor(c.MaxMessageBytes); c.MaxBodyBytes < least {
+		return &ConfigError{"max-body-bytes", fmt.Sprintf("%d is less than the %d that a message of max-message-bytes (%d) can take as JSON; "+
+			"leave it out, or lower max-message-bytes", c.MaxBodyBytes, least, c.MaxMessageBytes)}
 	}
 	if c.CatchUpBytes < 1<<20 || c.CatchUpBytes > 1<<40 {
 		return &ConfigError{"catch-up-bytes", fmt.Sprintf("%d is not between 1 MiB and 1 TiB", c.CatchUpBytes)}
@@ -461,7 +467,7 @@ func nameProblem(name string) string {
 	case strings.ContainsFunc(name, unicode.IsControl):
 		return fmt.Sprintf("%q holds a control character", name)
 	}
-	return ""
+	return chat.NameFault(norm.NFC.String(name))
 }
 
 // isEmptyDir reports whether dir holds nothing yet or does not exist. What a

@@ -228,8 +228,7 @@ func (s *Server) serveGRPC(l net.Listener) {
 	}
 	s.grpc = grpcapi.New(grpcapi.Options{
 		Chat: s.service, Cluster: grpcCluster{s.node}, Logger: s.logger, Follower: mode,
-		// A message in its envelope, with room for the names.
-		MaxReceive: max(1<<20, s.config.MaxMessageBytes+64<<10), LeaderGrace: s.config.LeaderGrace, WriteTimeout: s.config.WriteTimeout,
+		LeaderGrace: s.config.LeaderGrace, WriteTimeout: s.config.WriteTimeout,
 	})
 	s.serving.Go(func() {
 		if err := s.grpc.Serve(l); err != nil {

@@ -25,10 +25,6 @@ func (c *Config) warnings() []string {
 	if c.PongTimeout > c.PingInterval {
 		warn("pong-timeout (%s) is longer than ping-interval (%s): a client that is gone will be noticed only after both", c.PongTimeout, c.PingInterval)
 	}
-	// A control character is written as \u0001.
-	if escaped := 6*int64(c.MaxMessageBytes) + 4<<10; escaped > c.MaxBodyBytes {
-		warn("max-body-bytes (%d) is less than a message of max-message-bytes (%d) may take as JSON, where every byte can be escaped as six: some messages will be refused though they are short enough; %d takes them all", c.MaxBodyBytes, c.MaxMessageBytes, escaped)
-	}
 	if c.AdvertiseGRPC != "" && c.ListenGRPC == "" {
 		warn("advertise-grpc (%s) is told to others, but without listen-grpc nothing is served there by this node", c.AdvertiseGRPC)
 	}

@@ -24,8 +24,6 @@ func TestWarnings(t *testing.T) {
 			want: []string{"request-timeout", "leader-grace (10s) is shorter than an election (up to 33h20m0s"}},
 		{name: "streams end before an election does", edit: func(c *Config) { c.LeaderGrace = time.Millisecond }, want: []string{"leader-grace (1ms)"}},
 		{name: "pongs are slow", edit: func(c *Config) { c.PongTimeout = time.Minute }, want: []string{"pong-timeout (1m0s) is longer than ping-interval (20s)"}},
-		{name: "a body too small for a message as JSON", edit: func(c *Config) { c.MaxMessageBytes = 512 << 10 },
-			want: []string{"max-body-bytes (1048576) is less than a message of max-message-bytes (524288) may take"}},
 		{name: "gRPC nowhere", edit: func(c *Config) { c.AdvertiseGRPC = "chat.example:9000" }, want: []string{"without listen-grpc nothing is served"}},
 		{name: "no disk is that large", edit: func(c *Config) { c.MinFreeBytes = 1 << 62 }, want: []string{"no message will ever be taken"}},
 		{name: "no reserve", edit: func(c *Config) { c.MinFreeBytes = -1 }},
