@@ -86,7 +86,7 @@ func byID(id uint64) func(*world) (chat.Cursor, error) {
 
 func lookedUp(id uint64) func(*world) (chat.Cursor, error) {
 	return func(w *world) (chat.Cursor, error) {
-		c, err := w.CursorAfterID(context.Background(), nobody, id)
+		c, err := w.CursorAfterID(context.Background(), nobody, id, false)
 		if err == nil && (c.Beyond() == nil || !strings.Contains(c.Beyond().Error(), "since=@")) {
 			err = chattest.Error("not beyond")
 		}
@@ -95,7 +95,9 @@ func lookedUp(id uint64) func(*world) (chat.Cursor, error) {
 }
 
 func bySeq(room string, seq uint64) func(*world) (chat.Cursor, error) {
-	return func(w *world) (chat.Cursor, error) { return w.CursorAfterSeq(context.Background(), nobody, room, seq) }
+	return func(w *world) (chat.Cursor, error) {
+		return w.CursorAfterSeq(context.Background(), nobody, room, seq, false)
+	}
 }
 
 // A cursor that is only ahead of this node is waited for, and asked about again
@@ -144,12 +146,12 @@ func TestCursorsAskTheCluster(t *testing.T) {
 		begin func() (chat.Cursor, error)
 		asks  bool
 	}{
-		"known ID":        {func() (chat.Cursor, error) { return w.CursorAfterID(ctxOf(t), nobody, 1) }, false},
-		"unknown ID":      {func() (chat.Cursor, error) { return w.CursorAfterID(ctxOf(t), nobody, 2) }, true},
-		"known number":    {func() (chat.Cursor, error) { return w.CursorAfterSeq(ctxOf(t), nobody, "a", 1) }, false},
-		"unknown number":  {func() (chat.Cursor, error) { return w.CursorAfterSeq(ctxOf(t), nobody, "a", 2) }, true},
-		"time of before":  {func() (chat.Cursor, error) { return w.CursorAtTime(ctxOf(t), nobody, first.PostedAt) }, false},
-		"time after that": {func() (chat.Cursor, error) { return w.CursorAtTime(ctxOf(t), nobody, first.PostedAt.Add(1)) }, true},
+		"known ID":        {func() (chat.Cursor, error) { return w.CursorAfterID(ctxOf(t), nobody, 1, false) }, false},
+		"unknown ID":      {func() (chat.Cursor, error) { return w.CursorAfterID(ctxOf(t), nobody, 2, false) }, true},
+		"known number":    {func() (chat.Cursor, error) { return w.CursorAfterSeq(ctxOf(t), nobody, "a", 1, false) }, false},
+		"unknown number":  {func() (chat.Cursor, error) { return w.CursorAfterSeq(ctxOf(t), nobody, "a", 2, false) }, true},
+		"time of before":  {func() (chat.Cursor, error) { return w.CursorAtTime(ctxOf(t), nobody, first.PostedAt, false) }, false},
+		"time after that": {func() (chat.Cursor, error) { return w.CursorAtTime(ctxOf(t), nobody, first.PostedAt.Add(1), false) }, true},
 	} {
 		_, err := test.begin()
 		if got := chat.CodeOf(err) == chat.CodeNoLeader; got != test.asks || (err != nil) != test.asks {

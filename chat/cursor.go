@@ -50,12 +50,13 @@ func beyondSeq(seq, last uint64) *Error {
 
 // CursorAfterID returns the cursor behind the message with an ID. What is not
 // applied here is asked of the cluster (see Barrier for the errors), and if no
-// message has the ID, the cursor is that of the newest and Beyond says so.
-func (s *Service) CursorAfterID(ctx context.Context, _ Actor, id uint64) (Cursor, error) {
+// message has the ID, the cursor is that of the newest and Beyond says so. If stale,
+// nobody is asked, and a stream waits for what comes after the ID.
+func (s *Service) CursorAfterID(ctx context.Context, _ Actor, id uint64, stale bool) (Cursor, error) {
 	if ctx.Err() != nil {
 		return Cursor{}, notSent(ctx)
 	}
-	if id <= s.store.head() {
+	if stale || id <= s.store.head() {
 		return Cursor{ID: id}, nil
 	}
 	if err := s.Barrier(ctx); err != nil {
@@ -71,8 +72,8 @@ func (s *Service) CursorAfterID(ctx context.Context, _ Actor, id uint64) (Cursor
 // t: a stream from there begins with the first message that was posted at t or
 // later. Messages that were dropped do not count; if there are none that were
 // posted before t, the cursor is 0. While all messages here are older, the
-// cluster is asked whether it has others; see Barrier for the errors.
-func (s *Service) CursorAtTime(ctx context.Context, _ Actor, t time.Time) (Cursor, error) {
+// cluster is asked whether it has others, unless stale; see Barrier for the errors.
+func (s *Service) CursorAtTime(ctx context.Context, _ Actor, t time.Time, stale bool) (Cursor, error) {
 	if ctx.Err() != nil {
 		return Cursor{}, notSent(ctx)
 	}
@@ -92,7 +93,7 @@ func (s *Service) CursorAtTime(ctx context.Context, _ Actor, t time.Time) (Curso
 		if err != nil {
 			return Cursor{}, wrap(err)
 		}
-		if !older || asked {
+		if !older || asked || stale {
 			return c, nil
 		}
 		if err := s.Barrier(ctx); err != nil {
@@ -105,11 +106,12 @@ func (s *Service) CursorAtTime(ctx context.Context, _ Actor, t time.Time) (Curso
 // messages with a Seq above seq. 0 is for everything that is stored. If messages
 // after seq were dropped, the stream tells of the gap first. If there is no
 // message seq here, the cluster is asked (see Barrier for the errors), and if
-// there is none at all, the cursor is that of the newest and Beyond says so.
+// there is none at all, the cursor is that of the newest and Beyond says so. If
+// stale, nobody is asked, and the stream waits for the message after it.
 //
 // All of that is in the Cursor itself. Its ID alone does as well only if the
 // message seq exists.
-func (s *Service) CursorAfterSeq(ctx context.Context, _ Actor, room string, seq uint64) (Cursor, error) {
+func (s *Service) CursorAfterSeq(ctx context.Context, _ Actor, room string, seq uint64, stale bool) (Cursor, error) {
 	if ctx.Err() != nil {
 		return Cursor{}, notSent(ctx)
 	}
@@ -133,6 +135,8 @@ func (s *Service) CursorAfterSeq(ctx context.Context, _ Actor, room string, seq 
 			rec, st, _, err := readRoom(r, room)
 			switch {
 			case err != nil:
+			case seq > st.last && stale:
+				c.ID = p.id
 			case seq > st.last:
 				// What the room does not have yet will get an ID above the head.
 				c.ID, c.next, c.beyond = p.id, st.last+1, beyondSeq(seq, st.last)

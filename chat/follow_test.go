@@ -61,7 +61,7 @@ func TestStreamRoomsComeAndGo(t *testing.T) {
 	for seed := range uint64(30) {
 		r := rand.New(rand.NewPCG(seed, 11))
 		s := memStore(t)
-		s.recent = newRecent(1+r.IntN(60), 1<<20)
+		s.recent = newRecent(1+r.IntN(60), 1<<20, nil)
 		service := NewService(NewStuckLog(0), s, ServiceOptions{})
 		st, err := service.FollowLater(t.Context(), Actor{})
 		if err != nil {
@@ -111,7 +111,7 @@ func TestStreamRoomsComeAndGo(t *testing.T) {
 				case 1:
 					names = names[:1]
 					seq := uint64(r.IntN(len(ids[names[0]]) + 1))
-					if from, err = service.CursorAfterSeq(t.Context(), Actor{}, names[0], seq); err != nil {
+					if from, err = service.CursorAfterSeq(t.Context(), Actor{}, names[0], seq, false); err != nil {
 						t.Fatal(err)
 					}
 				default:

@@ -89,7 +89,7 @@ func TestHubWakesFollowersOnly(t *testing.T) {
 }
 
 func TestRecentBounds(t *testing.T) {
-	r := newRecent(4, 1<<20)
+	r := newRecent(4, 1<<20, nil)
 	r.add(messages(1, 10, "a"))
 	if r.n != 4 || r.first != 7 {
 		t.Errorf("%d messages from %d on", r.n, r.first)
@@ -119,7 +119,7 @@ func TestRecentBounds(t *testing.T) {
 	if _, ok := r.room(position{10, 10}, 6); ok {
 		t.Error("walked to a message that is gone")
 	}
-	small := newRecent(100, 3*messageOverhead)
+	small := newRecent(100, 3*messageOverhead, nil)
 	small.add(messages(1, 10, "a"))
 	if small.n != 3 || small.bytes > small.maxBytes {
 		t.Errorf("%d messages, %d bytes", small.n, small.bytes)

@@ -256,7 +256,7 @@ func TestCursorAfterSeq(t *testing.T) {
 	streams := map[string]*chat.Stream{}
 	for room, after := range map[string][]uint64{"a": {0, 1, 2, 3, 4, 6, 8}, "late": {0, 1}} {
 		for _, seq := range after {
-			c, err := w.CursorAfterSeq(ctxOf(t), nobody, room, seq)
+			c, err := w.CursorAfterSeq(ctxOf(t), nobody, room, seq, false)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -289,9 +289,9 @@ func TestCursorAfterSeq(t *testing.T) {
 			t.Errorf("%s: %s, want %s", what, got, want)
 		}
 	}
-	_, err := w.CursorAfterSeq(ctxOf(t), nobody, "a/b", 1)
+	_, err := w.CursorAfterSeq(ctxOf(t), nobody, "a/b", 1, false)
 	wantCode(t, "bad name", err, chat.CodeRoomNameInvalid)
-	_, err = w.CursorAfterSeq(ctxOf(t), nobody, "a", ^uint64(0))
+	_, err = w.CursorAfterSeq(ctxOf(t), nobody, "a", ^uint64(0), false)
 	wantCode(t, "last number", err, chat.CodeCursorInvalid)
 }
 
@@ -301,7 +301,7 @@ func TestCursorAtTime(t *testing.T) {
 	w := newWorld(t, chat.ServiceOptions{Now: func() time.Time { return at }})
 	check := func(what string, t0 time.Time, want uint64) {
 		t.Helper()
-		if c, err := w.CursorAtTime(ctxOf(t), nobody, t0); err != nil || c.ID != want || c.Latest {
+		if c, err := w.CursorAtTime(ctxOf(t), nobody, t0, false); err != nil || c.ID != want || c.Latest {
 			t.Errorf("%s: %d, %v; want %d", what, c.ID, err, want)
 		}
 	}
@@ -335,7 +335,7 @@ func TestCursorAtTime(t *testing.T) {
 	check("long after again", minute(5000), 99)
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
-	_, err := w.CursorAtTime(ctx, nobody, start)
+	_, err := w.CursorAtTime(ctx, nobody, start, false)
 	var e *chat.Error
 	if !errors.As(err, &e) {
 		t.Errorf("ended context: %v", err)

@@ -18,7 +18,7 @@ import (
 
 // event is one thing that a stream says, in any form.
 type event struct {
-	kind    string // message, gap, status, end, retry, or "over" when the stream has ended whole
+	kind    string // message, gap, status, end, or "over" when the stream has ended whole
 	id      string // of SSE
 	message wire
 	// of gap, status and end
@@ -136,9 +136,17 @@ func (n *node) followSlowly(buffer int, form, rooms, query string, header ...str
 	}
 	lines := bufio.NewReader(response.Body)
 	r.close = func() { response.Body.Close() }
-	r.next = func() event { return lineEvent(n.t, form, lines) }
-	if form == "events" {
-		r.of("retry")
+	begun := false
+	r.next = func() event {
+		e := lineEvent(n.t, form, lines)
+		if form == "events" && !begun && e.id == "" && e.kind != "over" {
+			n.t.Errorf("the first event has no id: %+v", e)
+		}
+		greeting := !begun && e.kind == "status" && e.Leader
+		if begun = true; greeting {
+			e = lineEvent(n.t, form, lines)
+		}
+		return e
 	}
 	return r
 }
@@ -197,7 +205,6 @@ func lineEvent(t testing.TB, form string, lines *bufio.Reader) event {
 		case "id":
 			e.id = value
 		case "retry":
-			e.kind = "retry"
 		case "data":
 			var into any = &e
 			if e.kind == "message" {
