@@ -34,6 +34,7 @@ const (
 type ending struct {
 	code, detail string
 	since        uint64            // goes on after this
+	unplaced     bool              // since is not known
 	cursors      map[string]uint64 // the same for each room; raft-chat.v1 only
 	endpoints    []string          // client URLs of the other members
 }
@@ -44,9 +45,11 @@ func (e *ending) appendFields(b []byte) []byte {
 	b = appendString(b, e.code)
 	b = append(b, `,"Detail":`...)
 	b = appendString(b, e.detail)
-	b = append(b, `,"Since":"`...)
-	b = strconv.AppendUint(b, e.since, 10)
-	b = append(b, '"')
+	if !e.unplaced {
+		b = append(b, `,"Since":"`...)
+		b = strconv.AppendUint(b, e.since, 10)
+		b = append(b, '"')
+	}
 	if e.cursors != nil {
 		b = append(b, `,"Cursors":`...)
 		b = appendCursors(b, e.cursors)

@@ -222,8 +222,9 @@ func (s *Server) sendAway(w http.ResponseWriter, at place, p *problem) {
 		since = s.options.Chat.Head()
 	}
 	s.setStreamHeaders(w.Header(), &s.forms.events)
-	wait := max(time.Second, p.retryAfter)
-	b := fmt.Appendf(nil, "retry: %d\n", wait.Milliseconds())
+	wait := max(1, int64((p.retryAfter+time.Second-1)/time.Second))
+	w.Header().Set("Retry-After", strconv.FormatInt(wait, 10))
+	b := fmt.Appendf(nil, "retry: %d\n", 1000*wait)
 	events := s.forms.events.encoding
 	lost := p.code == codeNoLeader
 	if at.exact() {
@@ -231,7 +232,7 @@ func (s *Server) sendAway(w http.ResponseWriter, at place, p *problem) {
 	} else if lost {
 		b = append(b, "event: status\ndata: {\"Leader\":false}\n\n"...)
 	}
-	b = events.end(b, &ending{code: p.code, detail: p.detail, since: since, endpoints: s.endpoints()})
+	b = events.end(b, &ending{code: p.code, detail: p.detail, since: since, unplaced: !at.exact(), endpoints: s.endpoints()})
 	w.WriteHeader(http.StatusOK)
 	_, _ = w.Write(b) // the only error is a client that has gone
 }
