@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/coder/websocket"
 
@@ -229,4 +230,43 @@ func (n *node) trim(room string, below uint64) {
 	if _, err := n.service.Trim(n.t.Context(), chat.Actor{}, room, below); err != nil {
 		n.t.Fatal(err)
 	}
+}
+
+// rawAnswer is an answer as it comes over the wire.
+type rawAnswer struct {
+	t    testing.TB
+	head string
+	body *bufio.Reader
+}
+
+// rawStream sends a request as it stands and reads the head of the answer.
+func (n *node) rawStream(request string) *rawAnswer {
+	n.t.Helper()
+	conn, err := net.Dial("tcp", n.address)
+	if err != nil {
+		n.t.Fatal(err)
+	}
+	n.t.Cleanup(func() { conn.Close() })
+	if err := conn.SetDeadline(time.Now().Add(patience)); err != nil {
+		n.t.Fatal(err)
+	}
+	if _, err := io.WriteString(conn, request); err != nil {
+		n.t.Fatal(err)
+	}
+	a := &rawAnswer{t: n.t, body: bufio.NewReader(conn)}
+	for line := ""; line != "\r\n"; a.head += line {
+		if line, err = a.body.ReadString('\n'); err != nil {
+			n.t.Fatal(err)
+		}
+	}
+	return a
+}
+
+func (a *rawAnswer) line() string {
+	a.t.Helper()
+	line, err := a.body.ReadString('\n')
+	if err != nil {
+		a.t.Fatalf("after %q: %v", line, err)
+	}
+	return strings.TrimSuffix(line, "\n")
 }
