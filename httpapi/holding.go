@@ -12,9 +12,12 @@ const (
 	roomBytes = 512
 	// stalledAfter is how long a write must have been under way for its stream to be cut for the sake of others: most
 	// writes take microseconds, and one to a reader that reads takes no longer than the network.
-	stalledAfter = 100 * time.Millisecond
-	// reliefTime is how long a stream waits for what another one that was cut gives back.
-	reliefTime = 100 * time.Millisecond
+	stalledAfter = time.Second
+	// reliefTime is how long a stream waits for what others hold, and reliefStep the time between two attempts.
+	reliefTime = 3 * time.Second
+	reliefStep = 50 * time.Millisecond
+	// maxWaiting bounds the streams that wait so, with what they have to write.
+	maxWaiting = 64
 )
 
 // holding is what a stream is charged for in the budget.
@@ -54,7 +57,8 @@ func (f *stream) admit(rooms int) *problem {
 	lease := f.server.options.Budget.Account(budget.Streams).Lease()
 	f.holding.lease, f.holding.gone = &lease, make(chan struct{})
 	f.holding.rooms = int64(rooms) * roomBytes
-	if f.hold(budget.Free+joinedBytes) != nil || f.hold(0) != nil {
+	need := budget.Free + joinedBytes
+	if !f.holding.resize(need) && !(f.server.relieve(f) && f.holding.resize(need)) || !f.holding.resize(0) {
 		p := newProblem(codeOverloaded, "streams hold all the memory they may; try again, here or at another node")
 		p.retryAfter = time.Second
 		return p
@@ -63,16 +67,31 @@ func (f *stream) admit(rooms int) *problem {
 }
 
 // hold charges a stream for n bytes besides its rooms. If the budget refuses them, the stream that has kept most waiting
-// for its reader for longest gives way, and if there is none, the error is errOverload.
+// for its reader for longest gives way, as soon as there is one, and otherwise the error is errOverload.
 func (f *stream) hold(n int) error {
-	if f.holding.resize(n) || f.server.relieve(f) && f.holding.resize(n) {
+	if f.holding.resize(n) {
 		return nil
+	}
+	if f.server.waiting.Add(1) > maxWaiting {
+		f.server.waiting.Add(-1)
+		return errOverload
+	}
+	defer f.server.waiting.Add(-1)
+	tick := time.NewTicker(reliefStep)
+	defer tick.Stop()
+	for limit := time.Now().Add(reliefTime); time.Now().Before(limit); <-tick.C {
+		if f.server.relieve(f); f.holding.resize(n) {
+			return nil
+		}
+		if err := f.wait.ended(); err != nil {
+			return err
+		}
 	}
 	return errOverload
 }
 
-// relieve cuts the stream that has been stalled longest and holds most, other than f, and waits until it has given back
-// what it held; false if no stream is stalled.
+// relieve cuts the stream that has been stalled longest and holds most, other than f, and waits a little for what it gives
+// back; false if no stream is stalled.
 func (s *Server) relieve(f *stream) bool {
 	now := time.Now().UnixNano()
 	var worst *stream
@@ -92,7 +111,7 @@ func (s *Server) relieve(f *stream) bool {
 		return false
 	}
 	worst.abandon(errOverload)
-	patience := time.NewTimer(reliefTime)
+	patience := time.NewTimer(reliefStep)
 	defer patience.Stop()
 	select {
 	case <-worst.holding.gone:

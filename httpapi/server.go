@@ -36,7 +36,8 @@ type Server struct {
 	stop    chan struct{}
 	running sync.WaitGroup
 	forms   *streamForms
-	lost    atomic.Bool // no leader is known
+	lost    atomic.Bool  // no leader is known
+	waiting atomic.Int64 // streams that wait for memory
 
 	endpointsMu    sync.Mutex // guards the next
 	endpointsKnown endpointCache
