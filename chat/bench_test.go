@@ -102,3 +102,54 @@ func BenchmarkFirehose(b *testing.B) {
 		}
 	})
 }
+
+// BenchmarkBackfill reads 1,000 rooms with 200 KB each from the start, by how they
+// were written and how long messages are. An operation is all of it.
+func BenchmarkBackfill(b *testing.B) {
+	for _, size := range []int{500, 5000, 60_000} {
+		for _, order := range []string{"mixed", "room after room"} {
+			b.Run(fmt.Sprintf("%d bytes, %s", size, order), func(b *testing.B) {
+				s := openTestStore(b, nil, b.TempDir())
+				const rooms = 1000
+				each := 200_000 / size
+				names := make([]string, rooms)
+				for i := range names {
+					names[i] = fmt.Sprint("room-", i)
+				}
+				payload := strings.Repeat("x", size)
+				var commands [][]byte
+				for i := range rooms * each {
+					room := i / each
+					if order == "mixed" {
+						room = i % rooms
+					}
+					commands = append(commands, post(names[room], "user", payload, ""))
+					if len(commands) == 64 || i == rooms*each-1 {
+						apply(b, s, encodeEntry(int64(i), commands...))
+						commands = nil
+					}
+				}
+				if _, err := s.Flush(); err != nil {
+					b.Fatal(err)
+				}
+				service := NewService(NewStuckLog(0), s, ServiceOptions{})
+				defer service.Close()
+				b.ReportAllocs()
+				for b.Loop() {
+					st, err := service.Follow(b.Context(), Actor{}, names, Cursor{})
+					if err != nil {
+						b.Fatal(err)
+					}
+					for n := 0; n < rooms*each; {
+						page, err := st.Next(b.Context())
+						if err != nil {
+							b.Fatal(err)
+						}
+						n += len(page)
+					}
+					st.Close()
+				}
+			})
+		}
+	}
+}

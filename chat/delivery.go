@@ -17,9 +17,12 @@ type Delivery struct {
 	Messages []*Message
 }
 
+// Empty reports whether there is nothing in d.
+func (d Delivery) Empty() bool { return len(d.Gaps)+len(d.Messages) == 0 }
+
 // Gap says that messages of a room were dropped before the stream could deliver
-// them. It comes before everything that the stream has yet to deliver, so that
-// whoever has all up to an ID knows of all gaps up to it.
+// them. It comes before everything from the first of them on, so that whoever has
+// all up to an ID knows of all gaps up to it.
 type Gap struct {
 	Room string
 	// FirstSeq and LastSeq are the first and last message that is missing.
@@ -36,13 +39,14 @@ type Gap struct {
 	// ones and still to be delivered. One on a node that has yet to drop the
 	// missing messages may deliver some of them after all.
 	ID uint64
+	// Beyond, if not nil, says that nothing was dropped: the stream was to begin
+	// beyond the newest message of the cluster. It goes on from there, and what the
+	// reader has of messages up to LastSeq, 0 if there are none, may be of another
+	// history. A stream of every room gives one such gap, without a room and Seqs.
+	Beyond *Error
 
 	dropped uint64 // ID of the message LastSeq
 }
-
-// Beyond reports whether a message with an ID above id is missing. ID cannot tell:
-// it may be as low as the cursor of the stream.
-func (g Gap) Beyond(id uint64) bool { return g.dropped > id }
 
 // gapOf is the gap of a stream that misses Seq from of a room, at least.
 func gapOf(room string, st roomState, from uint64) Gap {

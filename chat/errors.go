@@ -24,6 +24,9 @@ const (
 	CodeClientMessageIDConflict Code = "client_message_id_conflict"
 	CodeCursorInvalid           Code = "cursor_invalid"
 	CodeLimitInvalid            Code = "limit_invalid"
+	// CodeCursorBeyondHead: a cursor names a message that nobody has posted yet,
+	// anywhere in the cluster.
+	CodeCursorBeyondHead Code = "cursor_beyond_head"
 
 	// CodeNoLeader: nothing was proposed, because no leader is known.
 	CodeNoLeader Code = "no_leader"

@@ -1,6 +1,7 @@
 package chat
 
 import (
+	"slices"
 	"sync"
 	"sync/atomic"
 )
@@ -43,8 +44,10 @@ type position struct{ seq, id uint64 }
 // subscriber is one stream's ear: a slot that is filled when one of its rooms
 // has something new.
 type subscriber struct {
-	wake   chan struct{}
-	topics []*topic // nil: every room
+	wake chan struct{}
+	// topics are those of its rooms; nil: every room. Whoever owns the subscriber
+	// calls join, leave and unsubscribe one at a time.
+	topics []*topic
 }
 
 func newHub(inline bool) *hub {
@@ -77,7 +80,14 @@ func (h *hub) subscribe(rooms []string) *subscriber {
 		h.all.add(s)
 		return s
 	}
-	s.topics = make([]*topic, len(rooms))
+	s.topics = []*topic{}
+	h.join(s, rooms)
+	return s
+}
+
+// join registers for rooms that s is not registered for, and gives their topics.
+func (h *hub) join(s *subscriber, rooms []string) []*topic {
+	joined := make([]*topic, len(rooms))
 	h.mu.Lock()
 	for i, name := range rooms {
 		t := h.topics[name]
@@ -86,13 +96,27 @@ func (h *hub) subscribe(rooms []string) *subscriber {
 			h.topics[name] = t
 		}
 		t.refs++
-		s.topics[i] = t
+		joined[i] = t
 	}
 	h.mu.Unlock()
-	for _, t := range s.topics {
+	for _, t := range joined {
 		t.add(s)
 	}
-	return s
+	s.topics = append(s.topics, joined...)
+	return joined
+}
+
+// leave undoes join for some topics.
+func (h *hub) leave(s *subscriber, topics []*topic) {
+	left := make(map[*topic]struct{}, len(topics))
+	for _, t := range topics {
+		left[t] = struct{}{}
+	}
+	s.topics = slices.DeleteFunc(s.topics, func(t *topic) bool {
+		_, gone := left[t]
+		return gone
+	})
+	h.drop(s, topics)
 }
 
 func (h *hub) unsubscribe(s *subscriber) {
@@ -100,12 +124,17 @@ func (h *hub) unsubscribe(s *subscriber) {
 		h.all.remove(s)
 		return
 	}
-	for _, t := range s.topics {
+	h.drop(s, s.topics)
+	s.topics = []*topic{}
+}
+
+func (h *hub) drop(s *subscriber, topics []*topic) {
+	for _, t := range topics {
 		t.remove(s)
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	for _, t := range s.topics {
+	for _, t := range topics {
 		if t.refs--; t.refs == 0 {
 			delete(h.topics, t.name)
 		}

@@ -3,6 +3,8 @@ package chat
 import (
 	"fmt"
 	"testing"
+
+	"github.com/raft-chat/raft-chat/internal/budget"
 )
 
 func messages(from, to uint64, room string) []*Message {
@@ -89,7 +91,7 @@ func TestHubWakesFollowersOnly(t *testing.T) {
 }
 
 func TestRecentBounds(t *testing.T) {
-	r := newRecent(4, 1<<20)
+	r := newRecent(4, 1<<20, nil)
 	r.add(messages(1, 10, "a"))
 	if r.n != 4 || r.first != 7 {
 		t.Errorf("%d messages from %d on", r.n, r.first)
@@ -119,7 +121,7 @@ func TestRecentBounds(t *testing.T) {
 	if _, ok := r.room(position{10, 10}, 6); ok {
 		t.Error("walked to a message that is gone")
 	}
-	small := newRecent(100, 3*messageOverhead)
+	small := newRecent(100, 3*messageOverhead, nil)
 	small.add(messages(1, 10, "a"))
 	if small.n != 3 || small.bytes > small.maxBytes {
 		t.Errorf("%d messages, %d bytes", small.n, small.bytes)
@@ -143,6 +145,35 @@ func TestEncoded(t *testing.T) {
 		first := m.Encoded(form, encode)
 		if again := m.Encoded(form, encode); &again[0] != &first[0] || calls != form+1 {
 			t.Errorf("form %d was encoded again", form)
+		}
+	}
+}
+
+// The encodings of recent messages are bounded with them, and go with them.
+func TestEncodingsAreBounded(t *testing.T) {
+	cache := budget.New(100 << 10).Account(budget.Cache) // 10 KiB of it
+	encode := func(*Message) []byte { return make([]byte, 1000) }
+	for name, account := range map[string]*budget.Account{"alone": nil, "in a budget": cache} {
+		r := newRecent(4, 1<<20, account)
+		r.encodings.max = 20_000
+		for round := range uint64(10) {
+			list := messages(10*round+1, 10*round+10, "a")
+			r.add(list)
+			for _, m := range list {
+				for form := range forms {
+					first, again := m.Encoded(form, encode), m.Encoded(form, encode)
+					if kept := &first[0] == &again[0]; kept && m.ID < r.first {
+						t.Errorf("%s: an encoding of message %d is kept, which is no longer recent", name, m.ID)
+					}
+				}
+			}
+			if used := r.encodings.used.Load(); used > 4*forms*1000 || used != account.Used() && account != nil || used > account.Limit() && account != nil || used == 0 {
+				t.Errorf("%s: %d bytes of encodings, %d in the account", name, used, account.Used())
+			}
+		}
+		r.reset()
+		if used := r.encodings.used.Load(); used != 0 || account.Used() != 0 {
+			t.Errorf("%s: %d bytes are left, %d in the account", name, used, account.Used())
 		}
 	}
 }

@@ -3,6 +3,8 @@ package chat
 import (
 	"sync/atomic"
 	"time"
+
+	"github.com/raft-chat/raft-chat/internal/budget"
 )
 
 // Message is one stored message. It is immutable, shared between readers and
@@ -28,26 +30,76 @@ type Message struct {
 	// room walk back through the recent messages without meeting other rooms'.
 	prev uint64
 
-	encoded [forms]atomic.Pointer[[]byte]
+	encoded   [forms]atomic.Pointer[[]byte]
+	encodings *encodings // nil: not a recent message, and its encodings go with it
 }
 
 // forms is the number of encodings a message can remember.
 const forms = 4
 
-// Encoded returns form's encoding of m, made by encode on the first call and
-// shared by all later callers, who must not change it. form is 0 to 3; who uses
-// which is agreed between the APIs. Concurrent first calls may each encode, but
-// all return the same bytes.
+// Encoded returns form's encoding of m, made by encode and shared by all later
+// callers, who must not change it; when memory is short it is not kept. form is 0
+// to 3; who uses which is agreed between the APIs. Concurrent first calls may each
+// encode, but all return the same bytes.
 func (m *Message) Encoded(form int, encode func(m *Message) []byte) []byte {
 	slot := &m.encoded[form]
-	if p := slot.Load(); p != nil {
+	if p := slot.Load(); m.kept(p) {
 		return *p
 	}
 	b := encode(m)
+	if !m.encodings.take(b) {
+		return b
+	}
 	if !slot.CompareAndSwap(nil, &b) {
-		return *slot.Load()
+		m.encodings.give(b)
+		if p := slot.Load(); m.kept(p) {
+			return *p
+		}
 	}
 	return b
+}
+
+// kept reports whether p, of a slot, is an encoding.
+func (m *Message) kept(p *[]byte) bool {
+	return p != nil && (m.encodings == nil || p != &m.encodings.none)
+}
+
+// forget drops the encodings of a message that is no longer recent, and keeps no
+// more.
+func (m *Message) forget() {
+	for i := range m.encoded {
+		if p := m.encoded[i].Swap(&m.encodings.none); m.kept(p) {
+			m.encodings.give(*p)
+		}
+	}
+}
+
+// encodings bounds the bytes of the encodings of recent messages. A nil one bounds
+// nothing.
+type encodings struct {
+	account *budget.Account
+	max     int64
+	used    atomic.Int64
+	none    []byte // in the slots of messages whose encodings are not kept
+}
+
+func (e *encodings) take(b []byte) bool {
+	n := int64(len(b))
+	if e == nil {
+		return true
+	}
+	if e.used.Add(n) > e.max || !e.account.Take(n) {
+		e.used.Add(-n)
+		return false
+	}
+	return true
+}
+
+func (e *encodings) give(b []byte) {
+	if e != nil {
+		e.used.Add(-int64(len(b)))
+		e.account.Give(int64(len(b)))
+	}
 }
 
 // size is about the memory m holds, for the bounds of caches and pages.

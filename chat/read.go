@@ -274,6 +274,9 @@ func seqAfterID(r pebble.Reader, number uint64, st roomState, id uint64) (seq ui
 	if st.last == 0 || st.first > st.last || id >= st.lastID {
 		return st.last + 1, nil
 	}
+	if id == 0 {
+		return st.first, nil
+	}
 	n := sort.Search(int(st.last-st.first), func(i int) bool {
 		at, e := readMessageID(r, number, st.first+uint64(i))
 		err = errors.Join(err, e)

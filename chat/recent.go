@@ -1,12 +1,16 @@
 package chat
 
-import "sync"
+import (
+	"sync"
 
-// Bounds of the recent messages kept in memory. Bytes count a message as
-// stored; each encoding that the APIs cache with it comes on top.
+	"github.com/raft-chat/raft-chat/internal/budget"
+)
+
+// Bounds of the recent messages kept in memory: as stored, and their encodings.
 const (
 	maxRecentMessages = 4096
 	maxRecentBytes    = 8 << 20
+	maxEncodedBytes   = 2 * maxRecentBytes
 )
 
 // recent is the newest messages in ID order, without a gap. Apply fills it;
@@ -16,7 +20,8 @@ const (
 // All of them are newer than any message that Trim dropped, so a stream that
 // finds its place here has missed nothing.
 type recent struct {
-	maxBytes int
+	maxBytes  int
+	encodings encodings
 
 	mu    sync.RWMutex
 	ring  []*Message // a ring; the message with ID i is at (start+i-first) mod len
@@ -26,8 +31,10 @@ type recent struct {
 	bytes int
 }
 
-func newRecent(maxMessages, maxBytes int) *recent {
-	return &recent{maxBytes: maxBytes, ring: make([]*Message, maxMessages)}
+func newRecent(maxMessages, maxBytes int, cache *budget.Account) *recent {
+	return &recent{
+		maxBytes: maxBytes, encodings: encodings{account: cache, max: maxEncodedBytes}, ring: make([]*Message, maxMessages),
+	}
 }
 
 // add appends messages in ID order.
@@ -44,6 +51,7 @@ func (r *recent) add(messages []*Message) {
 		if r.n == len(r.ring) {
 			r.dropLocked()
 		}
+		m.encodings = &r.encodings // nobody else knows the message yet
 		r.ring[r.slot(r.n)] = m
 		r.n++
 		r.bytes += m.size()
@@ -63,6 +71,7 @@ func (r *recent) slot(i int) int {
 
 func (r *recent) dropLocked() {
 	r.bytes -= r.ring[r.start].size()
+	r.ring[r.start].forget()
 	r.ring[r.start] = nil
 	r.start = r.slot(1)
 	r.n--
@@ -70,7 +79,9 @@ func (r *recent) dropLocked() {
 }
 
 func (r *recent) resetLocked() {
-	clear(r.ring)
+	for r.n > 0 {
+		r.dropLocked()
+	}
 	r.start, r.n, r.first, r.bytes = 0, 0, 0, 0
 }
 

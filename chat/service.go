@@ -289,20 +289,30 @@ func (s *Service) Head() uint64 { return s.store.head() }
 // state at it, as [Store.StateHash] does.
 func (s *Service) StateHash() (index, hash uint64) { return s.store.StateHash() }
 
+// Barrier waits until everything that was committed anywhere before the call can
+// be read here, for at most RequestTimeout. The error is CodeNoLeader,
+// CodeTimeoutNotSent or another of the log's.
+func (s *Service) Barrier(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, s.opt.RequestTimeout)
+	defer cancel()
+	err := s.log.ReadIndex(ctx)
+	if err == nil {
+		return nil
+	}
+	if ctx.Err() != nil && CodeOf(err) == CodeOutcomeUnknown {
+		// A read has no outcome: all that is unknown is the time.
+		e := fail(CodeTimeoutNotSent, "the read could not be confirmed in time; consistency=stale does not need that")
+		e.Err = err
+		return e
+	}
+	return wrap(err)
+}
+
 // read waits until reading here is linearizable, unless stale, and reads.
 func (s *Service) read(ctx context.Context, stale bool, f func(r pebble.Reader) error) error {
 	if !stale {
-		ctx, cancel := context.WithTimeout(ctx, s.opt.RequestTimeout)
-		defer cancel()
-		if err := s.log.ReadIndex(ctx); err != nil {
-			code := CodeOf(err)
-			if ctx.Err() != nil && code == CodeOutcomeUnknown {
-				// A read has no outcome: all that is unknown is the time.
-				e := fail(CodeTimeoutNotSent, "the read could not be confirmed in time; consistency=stale does not need that")
-				e.Err = err
-				return e
-			}
-			return wrap(err)
+		if err := s.Barrier(ctx); err != nil {
+			return err
 		}
 	}
 	if err := s.store.readAtOnce(f); err != nil {

@@ -1,6 +1,7 @@
 package chat
 
 import (
+	"cmp"
 	"context"
 	"unicode/utf8"
 
@@ -16,6 +17,9 @@ type Page struct {
 	// Limit is 1 to MaxLimit; 0 means DefaultLimit. A page may be shorter than
 	// Limit although there is more, if its messages are very long.
 	Limit int
+	// MaxBytes bounds a page besides its limit: it ends before they are exceeded, but
+	// has a message if there is one. 0 means 4 MiB.
+	MaxBytes int
 	// Stale reads what this node has, without asking whether it is the latest.
 	Stale bool
 }
@@ -28,6 +32,9 @@ type MessagePage struct {
 	// the page; the page of a Before begins and that of an After ends there,
 	// even if it is empty.
 	Earlier, Later bool
+	// FirstSeq and LastSeq are the first and last message of the room, as in
+	// RoomInfo: between the ends of an empty page there is nothing.
+	FirstSeq, LastSeq uint64
 	// Exists is false if there is no such room.
 	Exists bool
 }
@@ -48,7 +55,7 @@ func (s *Service) Messages(ctx context.Context, _ Actor, room string, p Page) (p
 		if err != nil || !ok {
 			return err
 		}
-		page.Exists = true
+		page.Exists, page.FirstSeq, page.LastSeq = true, st.first, st.last
 		if st.last == 0 {
 			return nil
 		}
@@ -63,7 +70,7 @@ func (s *Service) Messages(ctx context.Context, _ Actor, room string, p Page) (p
 		}
 		hi = max(hi, lo-1)
 		newest := p.After == nil
-		page.Messages, err = scan{limit, maxPageBytes}.room(r, rec.number, room, lo, hi, newest)
+		page.Messages, err = scan{limit, cmp.Or(p.MaxBytes, maxPageBytes)}.room(r, rec.number, room, lo, hi, newest)
 		if err != nil {
 			return err
 		}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -255,7 +256,7 @@ func TestCursorAfterSeq(t *testing.T) {
 	streams := map[string]*chat.Stream{}
 	for room, after := range map[string][]uint64{"a": {0, 1, 2, 3, 4, 6, 8}, "late": {0, 1}} {
 		for _, seq := range after {
-			c, err := w.CursorAfterSeq(ctxOf(t), nobody, room, seq)
+			c, err := w.CursorAfterSeq(ctxOf(t), nobody, room, seq, false)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -269,27 +270,28 @@ func TestCursorAfterSeq(t *testing.T) {
 	w.post(t, "late", "x")
 	w.post(t, "a", "x")
 	for what, want := range map[string]string{
-		"a 0":    "[gap a 1-3 a/4 a/5 a/6 a/7 a/8 a/9 a/10]",
-		"a 1":    "[gap a 2-3 a/4 a/5 a/6 a/7 a/8 a/9 a/10]",
-		"a 2":    "[gap a 3-3 a/4 a/5 a/6 a/7 a/8 a/9 a/10]",
-		"a 3":    "[a/4 a/5 a/6 a/7 a/8 a/9 a/10]",
-		"a 4":    "[a/5 a/6 a/7 a/8 a/9 a/10]",
-		"a 6":    "[a/7 a/8 a/9 a/10]",
-		"a 8":    "[a/9 a/10]",
+		"a 0": "[gap a 1-3 a/4 a/5 a/6 a/7 a/8 a/9 a/10]",
+		"a 1": "[gap a 2-3 a/4 a/5 a/6 a/7 a/8 a/9 a/10]",
+		"a 2": "[gap a 3-3 a/4 a/5 a/6 a/7 a/8 a/9 a/10]",
+		"a 3": "[a/4 a/5 a/6 a/7 a/8 a/9 a/10]",
+		"a 4": "[a/5 a/6 a/7 a/8 a/9 a/10]",
+		"a 6": "[a/7 a/8 a/9 a/10]",
+		"a 8": "[gap a 1-6 a/7 a/8 a/9 a/10]", // nobody has posted it
+
 		"late 0": "[late/1 late/2 late/3 late/4]",
-		"late 1": "[late/2 late/3 late/4]",
+		"late 1": "[gap late 1-0 late/1 late/2 late/3 late/4]",
 	} {
 		last := uint64(end)
-		if want[1] == 'l' {
+		if strings.HasPrefix(what, "late") {
 			last--
 		}
 		if got := fmt.Sprint(deliver(t, streams[what], last)); got != want {
 			t.Errorf("%s: %s, want %s", what, got, want)
 		}
 	}
-	_, err := w.CursorAfterSeq(ctxOf(t), nobody, "a/b", 1)
+	_, err := w.CursorAfterSeq(ctxOf(t), nobody, "a/b", 1, false)
 	wantCode(t, "bad name", err, chat.CodeRoomNameInvalid)
-	_, err = w.CursorAfterSeq(ctxOf(t), nobody, "a", ^uint64(0))
+	_, err = w.CursorAfterSeq(ctxOf(t), nobody, "a", ^uint64(0), false)
 	wantCode(t, "last number", err, chat.CodeCursorInvalid)
 }
 
@@ -299,7 +301,7 @@ func TestCursorAtTime(t *testing.T) {
 	w := newWorld(t, chat.ServiceOptions{Now: func() time.Time { return at }})
 	check := func(what string, t0 time.Time, want uint64) {
 		t.Helper()
-		if c, err := w.CursorAtTime(ctxOf(t), nobody, t0); err != nil || c.ID != want || c.Latest {
+		if c, err := w.CursorAtTime(ctxOf(t), nobody, t0, false); err != nil || c.ID != want || c.Latest {
 			t.Errorf("%s: %d, %v; want %d", what, c.ID, err, want)
 		}
 	}
@@ -333,7 +335,7 @@ func TestCursorAtTime(t *testing.T) {
 	check("long after again", minute(5000), 99)
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
-	_, err := w.CursorAtTime(ctx, nobody, start)
+	_, err := w.CursorAtTime(ctx, nobody, start, false)
 	var e *chat.Error
 	if !errors.As(err, &e) {
 		t.Errorf("ended context: %v", err)

@@ -11,6 +11,8 @@ import (
 
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/vfs"
+
+	"github.com/raft-chat/raft-chat/internal/budget"
 )
 
 // StoreOptions configures a Store. The zero value is fine.
@@ -23,6 +25,9 @@ type StoreOptions struct {
 	// the store does not go on: a failed write or fsync, or damage. From then on
 	// Apply, Flush and Restore return that error. nil: nobody is told.
 	Fatal func(error)
+	// Budget bounds the encodings of recent messages, besides 16 MiB. nil: nothing
+	// does.
+	Budget *budget.Budget
 	// Inline does everything in the goroutine that asks for it: Apply wakes
 	// subscribers itself, the engine flushes when it is told to and compacts
 	// never. Equal calls then leave equal bytes on FS, which a simulation needs;
@@ -102,7 +107,7 @@ func OpenStore(dir string, opts StoreOptions) (*Store, error) {
 	t := newTrouble(opts.Logger, opts.Fatal)
 	s := &Store{
 		disk: opts.FS, fs: &frozenFS{FS: opts.FS, trouble: t}, dir: dir, log: opts.Logger, trouble: t, inline: opts.Inline,
-		recent: newRecent(maxRecentMessages, maxRecentBytes),
+		recent: newRecent(maxRecentMessages, maxRecentBytes, opts.Budget.Account(budget.Cache)),
 		closed: make(chan struct{}),
 		views:  make(map[*view]struct{}),
 

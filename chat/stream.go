@@ -1,7 +1,6 @@
 package chat
 
 import (
-	"cmp"
 	"context"
 	"slices"
 	"strings"
@@ -14,7 +13,7 @@ import (
 const (
 	maxStreamMessages = 256
 	maxStreamGaps     = 256
-	maxStreamBytes    = 256 << 10
+	maxStreamBytes    = 32 << 10
 	// maxTold bounds the rooms whose gaps a stream of every room remembers;
 	// beyond it they are forgotten, which costs exactness and nothing else.
 	maxTold = 4096
@@ -23,32 +22,54 @@ const (
 	// maxWalk is how far behind its room's newest message a stream may be to
 	// look for what is new from there on; from further away it reads the store.
 	maxWalk = 512
+	// maxSpread is how many IDs a room may be behind the others of a stream for
+	// these to wait until it has caught up.
+	maxSpread = 256
 )
 
 // Stream delivers messages in ID order, each exactly once. A stream nobody
-// reads costs its cursor and nothing else. Next and NextDelivery are called by
-// one goroutine; the other methods by any.
+// reads costs its cursors and nothing else. All methods are for one goroutine,
+// but Wake and Close, which are for any.
+//
+// Rooms can be added and removed. One that begins far behind the others catches
+// up beside them: they take turns, and until it is done messages are in ID order
+// only within what it delivers and within what the others do.
 type Stream struct {
 	service *Service
 	store   *Store
 	sub     *subscriber
-	rooms   []followed // nil: every room
-	gaps    gapScan    // of a stream of every room
+	all     bool        // of every room
+	gaps    gapScan     // of a stream of every room
+	rooms   []*followed // sorted by name
+	behind  int         // how many of the rooms are behind cursor
+	turn    bool        // of the rooms behind
 
-	mu     sync.Mutex
+	// Everything with an ID up to cursor was delivered, but of the rooms behind.
 	cursor uint64
 
-	closing sync.Once
-	closed  chan struct{}
+	doubts doubts
+
+	mu     sync.Mutex // guards changes of sub's topics, and the next
+	closed chan struct{}
 }
 
 // followed is a stream's place in one room.
 type followed struct {
-	name  string
-	topic *topic
+	name   string
+	topic  *topic
+	number uint64 // of the room in the store; 0: not known
 	// next is the Seq of the first message that was not delivered; 0: not known
-	// yet.
-	next uint64
+	// yet. id is the ID of that message if it is known to be stored, else 0. It may
+	// have been dropped meanwhile.
+	next, id uint64
+	// Everything up to after was delivered or is not wanted. If the room is not
+	// behind, so is everything up to the stream's cursor.
+	after  uint64
+	behind bool
+	// doubt is the number of the round that tells whether there is a message
+	// after at all; 0: there is. beyond is set if there is not, until that is told.
+	doubt  uint64
+	beyond *Error
 }
 
 // Follow begins a stream of rooms, or of every room if rooms is nil. It is
@@ -56,7 +77,53 @@ type followed struct {
 // between. Rooms need not exist yet. Close the stream when done.
 //
 // Streams show what is applied here; they do not wait for a leader.
-func (s *Service) Follow(ctx context.Context, _ Actor, rooms []string, from Cursor) (*Stream, error) {
+func (s *Service) Follow(ctx context.Context, who Actor, rooms []string, from Cursor) (*Stream, error) {
+	if rooms != nil {
+		if len(rooms) == 0 {
+			return nil, fail(CodeRoomNameInvalid, "a stream needs at least one room")
+		}
+		st, err := s.FollowLater(ctx, who)
+		if err != nil {
+			return nil, err
+		}
+		if err := st.Add(rooms, from); err != nil {
+			st.Close()
+			return nil, err
+		}
+		return st, nil
+	}
+	st, err := s.newStream(ctx)
+	if err != nil {
+		return nil, err
+	}
+	st.all = true
+	st.sub = s.store.hub.subscribe(nil)
+	head := s.store.head()
+	if from.Latest {
+		st.cursor = head
+		return st, nil
+	}
+	st.cursor = from.ID
+	if st.doubts.beyond = from.beyond; from.beyond != nil {
+		st.doubts.untold = true
+	}
+	if from.ID > head {
+		st.doubts.all = st.doubts.next()
+	}
+	return st, nil
+}
+
+// FollowLater begins a stream of no rooms, to which rooms are added.
+func (s *Service) FollowLater(ctx context.Context, _ Actor) (*Stream, error) {
+	st, err := s.newStream(ctx)
+	if err != nil {
+		return nil, err
+	}
+	st.cursor, st.sub = s.store.head(), s.store.hub.subscribe([]string{})
+	return st, nil
+}
+
+func (s *Service) newStream(ctx context.Context) (*Stream, error) {
 	select {
 	case <-s.stop:
 		return nil, fail(CodeStopping, "this node is shutting down")
@@ -65,36 +132,101 @@ func (s *Service) Follow(ctx context.Context, _ Actor, rooms []string, from Curs
 	if err := ctx.Err(); err != nil {
 		return nil, notSent(ctx)
 	}
+	return &Stream{service: s, store: s.store, closed: make(chan struct{})}, nil
+}
+
+// Add makes the stream deliver rooms from a place. Rooms that it delivers already
+// go on there. A stream has at most 1,000 rooms: CodeLimitInvalid.
+func (st *Stream) Add(rooms []string, from Cursor) error {
 	names, err := followedRooms(rooms)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	st := &Stream{service: s, store: s.store, closed: make(chan struct{})}
-	st.sub = s.store.hub.subscribe(names)
+	st.remove(names)
+	if len(st.rooms)+len(names) > maxFollowedRooms {
+		return fail(CodeLimitInvalid, "a stream has at most 1000 rooms")
+	}
+	st.mu.Lock()
+	select {
+	case <-st.closed:
+		st.mu.Unlock()
+		return fail(CodeStopping, "the stream is closed")
+	default:
+	}
+	topics := st.store.hub.join(st.sub, names)
+	st.mu.Unlock()
+
+	// After the registration, so that nothing falls in between.
+	head := st.store.head()
+	place := from.ID
+	if from.Latest {
+		place = head
+	}
+	if len(st.rooms) == 0 {
+		st.cursor = min(place, head)
+	}
+	doubt := uint64(0)
+	if place > head {
+		doubt = st.doubts.next()
+	}
 	for i, name := range names {
-		f := followed{name: name, topic: st.sub.topics[i]}
+		f := &followed{name: name, topic: topics[i], after: place, behind: place < st.cursor, doubt: doubt}
 		if name == from.room && !from.Latest {
-			f.next = from.next
+			f.next, f.beyond = from.next, from.beyond
+		} else if from.room == "" {
+			f.beyond = from.beyond
+		}
+		if f.behind {
+			st.behind++
+		}
+		if f.beyond != nil {
+			st.doubts.untold = true
 		}
 		st.rooms = append(st.rooms, f)
 	}
-	st.cursor = from.ID
-	if from.Latest {
-		st.cursor = s.store.head()
-	}
-	return st, nil
+	slices.SortFunc(st.rooms, func(a, b *followed) int { return strings.Compare(a.name, b.name) })
+	return nil
 }
 
-// followedRooms normalises names and removes repeats; nil stays nil.
+// Remove ends the delivery of rooms. Those that are not delivered are overlooked.
+func (st *Stream) Remove(rooms []string) error {
+	names, err := followedRooms(rooms)
+	if err != nil {
+		return err
+	}
+	st.remove(names)
+	return nil
+}
+
+// remove is Remove for names as followedRooms gives them.
+func (st *Stream) remove(names []string) {
+	var topics []*topic
+	st.rooms = slices.DeleteFunc(st.rooms, func(f *followed) bool {
+		if _, found := slices.BinarySearch(names, f.name); !found {
+			return false
+		}
+		topics = append(topics, f.topic)
+		if f.behind {
+			st.behind--
+		}
+		return true
+	})
+	if len(topics) == 0 {
+		return
+	}
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	select {
+	case <-st.closed: // it has left all of them
+	default:
+		st.store.hub.leave(st.sub, topics)
+	}
+}
+
+// followedRooms normalises names, sorts them and removes repeats.
 func followedRooms(rooms []string) ([]string, error) {
-	if rooms == nil {
-		return nil, nil
-	}
-	if len(rooms) == 0 {
-		return nil, fail(CodeRoomNameInvalid, "a stream needs at least one room")
-	}
 	if len(rooms) > maxFollowedRooms {
-		return nil, fail(CodeLimitInvalid, "a stream may have at most 1000 rooms")
+		return nil, fail(CodeLimitInvalid, "a stream has at most 1000 rooms")
 	}
 	names := make([]string, len(rooms))
 	for i, room := range rooms {
@@ -120,8 +252,9 @@ func (st *Stream) Next(ctx context.Context) ([]*Message, error) {
 
 // NextDelivery returns what is there after the cursor and moves it behind that.
 // It waits until there is at least one message or gap, and returns at most 256
-// messages and about 256 KiB of them. The slices are the caller's, the messages
-// are shared.
+// messages and about 32 KiB of them. The slices are the caller's, the messages
+// are shared. Meanwhile it asks the cluster whether cursors that are ahead of this
+// node are beyond its newest message.
 //
 // The error is ctx's when that ends, else an *Error: CodeStopping after Close of
 // the stream, the service or the store, CodeInternal if the store is broken. The
@@ -138,15 +271,17 @@ func (st *Stream) NextDelivery(ctx context.Context) (Delivery, error) {
 		if err := ctx.Err(); err != nil {
 			return Delivery{}, err
 		}
-		d, err := st.deliver()
-		if err != nil {
-			return Delivery{}, wrap(err)
+		d, err := st.Poll()
+		if err != nil || !d.Empty() {
+			return d, err
 		}
-		if len(d.Messages) > 0 || len(d.Gaps) > 0 {
-			return d, nil
-		}
+		answer, again := st.ask()
 		select {
 		case <-st.sub.wake:
+		case err := <-answer:
+			st.answered(err)
+		case <-again:
+			st.doubts.pause = nil
 		case <-ctx.Done():
 		case <-st.closed:
 		case <-st.service.stop:
@@ -157,7 +292,8 @@ func (st *Stream) NextDelivery(ctx context.Context) (Delivery, error) {
 }
 
 // Poll is NextDelivery without the wait: what it returns is empty if there is
-// nothing. After that, something can be read once Wake delivers.
+// nothing. After that, something can be read once Wake delivers. It asks nobody
+// whether a cursor is beyond the newest message.
 func (st *Stream) Poll() (Delivery, error) {
 	d, err := st.deliver()
 	if err != nil {
@@ -171,46 +307,144 @@ func (st *Stream) Poll() (Delivery, error) {
 func (st *Stream) Wake() <-chan struct{} { return st.sub.wake }
 
 // Cursor returns the ID to go on after: that of the last message or gap
-// delivered, or where the stream began.
+// delivered, or where the stream began. While rooms are at different places it is
+// the least of them.
 func (st *Stream) Cursor() uint64 {
-	st.mu.Lock()
-	defer st.mu.Unlock()
-	return st.cursor
+	if len(st.rooms) == 0 {
+		return st.cursor
+	}
+	cursor := st.place(st.rooms[0])
+	for _, f := range st.rooms[1:] {
+		cursor = min(cursor, st.place(f))
+	}
+	return cursor
 }
 
-func (st *Stream) moveTo(id uint64) {
-	st.mu.Lock()
-	defer st.mu.Unlock()
-	st.cursor = id
+// Cursors calls f with each room and the ID to go on after in it.
+func (st *Stream) Cursors(f func(room string, cursor uint64)) {
+	for _, r := range st.rooms {
+		f(r.name, st.place(r))
+	}
+}
+
+func (st *Stream) place(f *followed) uint64 {
+	if f.behind {
+		return f.after
+	}
+	return max(f.after, st.cursor)
 }
 
 // Close ends the stream; a Next that waits returns. A second Close does nothing.
 func (st *Stream) Close() {
-	st.closing.Do(func() {
+	st.mu.Lock()
+	select {
+	case <-st.closed:
+	default:
 		close(st.closed)
 		st.store.hub.unsubscribe(st.sub)
-	})
+		if st.doubts.cancel != nil {
+			st.doubts.cancel()
+		}
+	}
+	st.mu.Unlock()
+	st.doubts.asking.Wait()
 }
 
 // deliver reads what is there after the cursor, if anything.
 func (st *Stream) deliver() (d Delivery, err error) {
-	cursor, head := st.Cursor(), st.store.head()
-	if head <= cursor {
+	if st.doubts.untold {
+		if d, err = st.tellBeyond(); err != nil || !d.Empty() {
+			return d, err
+		}
+	}
+	head := st.store.head()
+	first := st.behindFirst(head)
+	if first {
+		if d, err = st.deliverBehind(); err != nil || !d.Empty() {
+			return d, err
+		}
+	}
+	if d, err = st.deliverNext(head); err != nil || !d.Empty() || first {
+		return d, err
+	}
+	return st.deliverBehind()
+}
+
+// deliverNext delivers from the stream's cursor on.
+func (st *Stream) deliverNext(head uint64) (d Delivery, err error) {
+	if head <= st.cursor {
 		return Delivery{}, nil
 	}
-	if st.rooms == nil {
-		d, err = st.deliverAll(cursor, head)
+	if st.all {
+		d, err = st.deliverAll(st.cursor, head)
 	} else {
-		d, err = st.deliverRooms(cursor, head)
+		d, err = st.deliverRooms(false, head)
 	}
 	if err != nil {
 		return Delivery{}, err
 	}
 	switch {
 	case len(d.Messages) > 0:
-		st.moveTo(d.Messages[len(d.Messages)-1].ID)
+		st.cursor = d.Messages[len(d.Messages)-1].ID
 	case len(d.Gaps) > 0:
-		st.moveTo(d.Gaps[len(d.Gaps)-1].ID)
+		st.cursor = d.Gaps[len(d.Gaps)-1].ID
+	}
+	return d, nil
+}
+
+// behindFirst reports whether it is the turn of the rooms behind: every second
+// time, or always if there is little that they have to catch up with.
+func (st *Stream) behindFirst(head uint64) bool {
+	if st.behind == 0 {
+		return false
+	}
+	least := st.cursor
+	for _, f := range st.rooms {
+		if f.behind {
+			least = min(least, f.after)
+		}
+	}
+	if st.behind == len(st.rooms) {
+		// The others are gone, and nobody has to catch up any more.
+		st.cursor = least
+		st.join()
+		return false
+	}
+	st.turn = !st.turn
+	return st.turn || st.cursor-least <= maxSpread
+}
+
+// join lets the rooms behind go on with the others.
+func (st *Stream) join() {
+	for _, f := range st.rooms {
+		f.behind = false
+	}
+	st.behind = 0
+}
+
+// deliverBehind delivers to the rooms behind what the others are ahead of them.
+func (st *Stream) deliverBehind() (Delivery, error) {
+	if st.behind == 0 {
+		return Delivery{}, nil
+	}
+	d, err := st.deliverRooms(true, st.cursor)
+	if err != nil {
+		return Delivery{}, err
+	}
+	if d.Empty() {
+		st.join()
+		return d, nil
+	}
+	done := uint64(0)
+	if n := len(d.Messages); n > 0 {
+		done = d.Messages[n-1].ID
+	} else {
+		done = d.Gaps[len(d.Gaps)-1].ID
+	}
+	for _, f := range st.rooms {
+		if f.behind {
+			f.after = max(f.after, done)
+		}
 	}
 	return d, nil
 }
@@ -241,133 +475,4 @@ func (st *Stream) deliverAll(cursor, head uint64) (d Delivery, err error) {
 		return nil
 	})
 	return d, err
-}
-
-// deliverRooms merges what is new in each room. A room that has more than fits
-// limits the page to the IDs up to the last message read from it: what lies
-// beyond might come before another room's next message.
-func (st *Stream) deliverRooms(cursor, head uint64) (Delivery, error) {
-	until := head
-	lists := 0
-	var page []*Message
-	var gaps []Gap
-	for i := range st.rooms {
-		part, gap, more, err := st.rooms[i].page(st.store, cursor, until)
-		if err != nil {
-			return Delivery{}, err
-		}
-		if gap.dropped > 0 {
-			gaps = append(gaps, gap)
-		}
-		if len(part) == 0 {
-			continue
-		}
-		lists++
-		if more {
-			until = min(until, part[len(part)-1].ID)
-		}
-		page = append(page, part...)
-	}
-	if lists > 1 {
-		slices.SortFunc(page, func(a, b *Message) int { return cmp.Compare(a.ID, b.ID) })
-	}
-	bytes := 0
-	for i, m := range page {
-		bytes += m.size()
-		if m.ID > until || i == maxStreamMessages || (i > 0 && bytes > maxStreamBytes) {
-			clear(page[i:])
-			page = page[:i]
-			break
-		}
-	}
-	if len(page) > 0 {
-		until = page[0].ID - 1
-	}
-	place(gaps, until)
-	d := Delivery{Gaps: gaps, Messages: page}
-	for _, g := range d.Gaps {
-		st.delivered(g.Room, g.LastSeq)
-	}
-	for _, m := range d.Messages {
-		st.delivered(m.Room, m.Seq)
-	}
-	return d, nil
-}
-
-// delivered moves the place in a room behind seq.
-func (st *Stream) delivered(room string, seq uint64) {
-	i := 0
-	if len(st.rooms) > 1 {
-		i, _ = slices.BinarySearchFunc(st.rooms, room, func(f followed, name string) int {
-			return strings.Compare(f.name, name)
-		})
-	}
-	st.rooms[i].next = seq + 1
-}
-
-// page gives the messages of the room that were not delivered and have
-// ID <= until, ascending and bounded; more says that not all of them are in it.
-// Everything up to cursor was delivered, and everything up to until can be read.
-// A gap, if there is one, is before all of the room's messages.
-func (f *followed) page(s *Store, cursor, until uint64) (page []*Message, gap Gap, more bool, err error) {
-	newest := f.topic.newest.Load()
-	if newest != nil && f.next > newest.seq {
-		return nil, Gap{}, false, nil
-	}
-	if newest != nil && f.next > 0 && newest.seq-f.next < maxWalk {
-		if walk, ok := s.recent.room(*newest, f.next); ok {
-			page, more = cut(walk, until)
-			return page, Gap{}, more, nil
-		}
-	}
-	err = s.readAtOnce(func(r pebble.Reader) error {
-		rec, st, _, err := readRoom(r, f.name)
-		if err != nil {
-			return err
-		}
-		switch {
-		case f.next > 0 && f.next < st.first:
-			gap = gapOf(f.name, st, f.next)
-		case f.next == 0 && cursor < st.droppedID:
-			gap = gapOf(f.name, st, missedFrom(st, cursor))
-		case f.next == 0:
-			if f.next, err = seqAfterID(r, rec.number, st, cursor); err != nil {
-				return err
-			}
-		}
-		// Spares an idle room the next look at the store. If Apply knows better
-		// by now, that stays; Restore cannot come in between.
-		f.topic.newest.CompareAndSwap(nil, &position{st.last, st.lastID})
-		from := max(f.next, st.first)
-		page, err = scan{maxStreamMessages, maxStreamBytes}.room(r, rec.number, f.name, from, st.last, false)
-		if err != nil {
-			return err
-		}
-		if from <= st.last && (len(page) == 0 || page[0].Seq != from) {
-			return badRecord("messages of a room")
-		}
-		more = len(page) > 0 && page[len(page)-1].Seq < st.last
-		return nil
-	})
-	if n := len(page); n > 0 && page[n-1].ID > until {
-		more = false // all that is not in the page is beyond until, too
-	}
-	page, over := cut(page, until)
-	return page, gap, more || over, err
-}
-
-// cut takes the part of an ascending list that has ID <= until, of it at most a
-// page; more says that there is some of it after that.
-func cut(list []*Message, until uint64) (part []*Message, more bool) {
-	bytes := 0
-	for i, m := range list {
-		bytes += m.size()
-		switch {
-		case m.ID > until:
-			return list[:i], false
-		case i == maxStreamMessages || (i > 0 && bytes > maxStreamBytes):
-			return list[:i], true
-		}
-	}
-	return list, false
 }

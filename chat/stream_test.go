@@ -12,6 +12,7 @@ import (
 	"testing"
 
 	"github.com/raft-chat/raft-chat/chat"
+	"github.com/raft-chat/raft-chat/chat/chattest"
 )
 
 // collect reads a stream until it has n messages.
@@ -100,6 +101,8 @@ func TestStreamsSeeEverythingOnce(t *testing.T) {
 	start("all from the start", nil, chat.Cursor{})
 	start("some from the start", []string{"room-1", "room-2", "room-4", "end", "never"}, chat.Cursor{})
 	start("one from the start", []string{"room-3", "end"}, chat.Cursor{})
+	// No round tells that nobody has posted that yet.
+	w.log.FailReads(chattest.Error("no_leader"))
 	start("ahead", []string{"room-0", "room-5", "end"}, chat.Cursor{ID: total / 2})
 	start("all ahead", nil, chat.Cursor{ID: total / 2})
 	for i := range 20 {
@@ -112,6 +115,7 @@ func TestStreamsSeeEverythingOnce(t *testing.T) {
 	posts.Wait()
 	w.post(t, "end", "end")
 	streams.Wait()
+	w.log.FailReads(nil)
 
 	// The truth, from the store.
 	rooms := make([]string, total+1)

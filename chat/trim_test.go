@@ -142,7 +142,7 @@ func TestStreamsOverTrims(t *testing.T) {
 	for seed := range uint64(20) {
 		r := rand.New(rand.NewPCG(seed, 9))
 		s := memStore(t)
-		s.recent = newRecent(1+r.IntN(60), 1<<20)
+		s.recent = newRecent(1+r.IntN(60), 1<<20, nil)
 		service := NewService(NewStuckLog(0), s, ServiceOptions{})
 		const rooms = 4
 		last, firsts := map[string]uint64{}, map[string]uint64{}
@@ -228,7 +228,7 @@ func TestStreamsOverTrims(t *testing.T) {
 				}
 				if len(rd.rooms) == 1 && r.IntN(40) == 0 {
 					rd.Close()
-					c, err := service.CursorAfterSeq(t.Context(), Actor{}, rd.rooms[0], rd.next[rd.rooms[0]])
+					c, err := service.CursorAfterSeq(t.Context(), Actor{}, rd.rooms[0], rd.next[rd.rooms[0]], false)
 					if err != nil {
 						t.Fatal(err)
 					}

@@ -22,6 +22,11 @@ type Gap struct {
 	FirstSeq, LastSeq uint64
 	// ID is the cursor behind the gap.
 	ID uint64
+	// Beyond, if not "", says that nothing was dropped, and why: the subscription
+	// was to begin beyond the newest message of the cluster and goes on from there.
+	// What was read of messages up to LastSeq, 0 if there are none, may be of
+	// another history.
+	Beyond string
 }
 
 // StatusKind says what has changed about a subscription.

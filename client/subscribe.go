@@ -27,7 +27,10 @@ type SubscribeOptions struct {
 	//   - "all": with the oldest message there is;
 	//   - an ID in decimal: behind the message of that ID, as [Message.ID] gives;
 	//   - a duration such as "10m": with the messages of that time until now;
-	//   - a time in RFC 3339: with the first message posted then or later.
+	//   - a time in RFC 3339, or as "@" and seconds since 1970: with the first
+	//     message posted then or later.
+	//
+	// A [Gap] tells of an ID that no message has yet.
 	Since string
 	// Poll ends the subscription when it has delivered what is there.
 	Poll bool
@@ -65,6 +68,9 @@ var (
 	errDelivered = errors.New("delivered")
 )
 
+// codeBeyond is the code of a gap of a cursor beyond the newest message.
+const codeBeyond = "cursor_beyond_head"
+
 // settled is how long a stream must have lasted for its end to count as a
 // single event and not as one more of a row of failures.
 const settled = 10 * time.Second
@@ -88,6 +94,8 @@ type subscription struct {
 	// seen is the highest Seq of each room that was delivered or told as
 	// missing.
 	seen map[string]uint64
+	// leaderLost is the last that was told of the leader of the present node.
+	leaderLost bool
 
 	pace pacer
 }
@@ -168,6 +176,7 @@ func (s *subscription) follow(ctx context.Context, at int, endpoint string) erro
 			return err
 		}
 	}
+	s.leaderLost = false
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	alarm := time.AfterFunc(c.attemptTimeout, func() { cancel(errNoAnswer) })
@@ -193,6 +202,9 @@ func (s *subscription) follow(ctx context.Context, at int, endpoint string) erro
 	}
 	if kind, _, err := mime.ParseMediaType(resp.Header.Get("Content-Type")); err != nil || kind != "text/event-stream" {
 		return again(fmt.Errorf("the answer is %q and not a stream of events", kind))
+	}
+	if resp.Header.Get("Retry-After") != "" {
+		return s.sentAway(endpoint, resp)
 	}
 	alarm.Stop()
 	c.endpoints.worked(at)
@@ -220,6 +232,27 @@ func (s *subscription) follow(ctx context.Context, at int, endpoint string) erro
 			}
 			return again(err)
 		}
+	}
+}
+
+// sentAway reads a stream that ends at once: the form in which a node refuses an
+// EventSource for now, because that would never come back after another status.
+func (s *subscription) sentAway(endpoint string, resp *http.Response) error {
+	refused := &attemptError{endpoint: endpoint, err: errNoAnswer, wait: problem(endpoint, resp.StatusCode, resp.Header, nil).RetryAfter}
+	for events := newEventReader(resp.Body); ; {
+		event, err := events.next()
+		if err != nil {
+			return refused
+		}
+		if event.name != "end" {
+			continue
+		}
+		refused.err = s.takeEnd(event.data)
+		var ended *endError
+		if errors.As(refused.err, &ended) {
+			s.client.endpoints.learn(ended.endpoints)
+		}
+		return refused
 	}
 }
 
@@ -312,15 +345,10 @@ func (s *subscription) take(endpoint string, event serverEvent) error {
 	case event.name == "gap":
 		return s.takeGap(event.data, id, hasID)
 	case event.name == "status":
-		var status struct{ Leader bool }
-		if err := json.Unmarshal(event.data, &status); err != nil {
-			return fmt.Errorf("decode status: %w", err)
+		if hasID {
+			s.place(id)
 		}
-		kind := LeaderLost
-		if status.Leader {
-			kind = LeaderBack
-		}
-		return s.yield(&Status{Kind: kind, Endpoint: endpoint})
+		return s.takeStatus(endpoint, event.data)
 	case event.name == "end":
 		return s.takeEnd(event.data)
 	}
@@ -352,10 +380,39 @@ func (s *subscription) takeMessage(data []byte) error {
 	return s.yield(&m)
 }
 
+// takeStatus tells of a leader that is lost, and of one that is back after that.
+func (s *subscription) takeStatus(endpoint string, data []byte) error {
+	var status struct{ Leader bool }
+	if err := json.Unmarshal(data, &status); err != nil {
+		return fmt.Errorf("decode status: %w", err)
+	}
+	lost := s.leaderLost
+	if s.leaderLost = !status.Leader; s.leaderLost == lost {
+		return nil
+	}
+	kind := LeaderLost
+	if status.Leader {
+		kind = LeaderBack
+	}
+	return s.yield(&Status{Kind: kind, Endpoint: endpoint})
+}
+
 func (s *subscription) takeGap(data []byte, id uint64, hasID bool) error {
-	var gap Gap
-	if err := json.Unmarshal(data, &gap); err != nil {
+	var told struct {
+		Room, Code, Detail string
+		FirstSeq, LastSeq  uint64
+	}
+	if err := json.Unmarshal(data, &told); err != nil {
 		return fmt.Errorf("decode gap: %w", err)
+	}
+	gap := Gap{Room: told.Room, FirstSeq: told.FirstSeq, LastSeq: told.LastSeq}
+	if told.Code == codeBeyond && told.Room != "" && hasID {
+		// The only way back: what was read is not of this cluster, or not any more.
+		s.placed, s.cursor = true, id
+		s.seen[told.Room] = told.LastSeq
+		gap.ID, gap.Beyond = id, clipped(told.Detail)
+		s.pace.reset()
+		return s.yield(&gap)
 	}
 	if gap.Room == "" || gap.LastSeq < gap.FirstSeq {
 		return errors.New("decode gap: the object is no gap")

@@ -371,3 +371,73 @@ func TestSubscribeLeavesASilentStream(t *testing.T) {
 		t.Errorf("left because of %v", reason)
 	}
 }
+
+// A cursor that nobody has posted yet is told of, and the subscription goes on from
+// where the cluster is: also when the stream breaks, and although it was further.
+func TestSubscribeBeyondTheHead(t *testing.T) {
+	cluster, c := start(t, 1)
+	cluster.post("general", "ann", "1", "")
+	var sinces []string
+	node := cluster.nodes[0]
+	node.events = func(q map[string][]string) {
+		if sinces = append(sinces, q["since"][0]); len(sinces) > 1 {
+			node.begin = ""
+		}
+	}
+	node.begin = "event: status\nid: 1700000000\ndata: {\"Leader\":true}\n\n" +
+		"event: gap\nid: 1\ndata: {\"Room\":\"general\",\"FirstSeq\":1,\"LastSeq\":1,\"Code\":\"cursor_beyond_head\",\"Detail\":\"not yet\"}\n\n" +
+		"event: end\ndata: {\"Code\":\"slow\",\"Detail\":\"slow\",\"Since\":\"1\",\"Endpoints\":[]}\n\n"
+	gaps := 0
+	follow(t, c, client.SubscribeOptions{Rooms: []string{"general"}, Since: "1700000000"}, func(e client.Event) bool {
+		switch e := e.(type) {
+		case *client.Gap:
+			if gaps++; e.Room != "general" || e.LastSeq != 1 || e.ID != 1 || e.Beyond != "not yet" {
+				t.Errorf("gap %+v", e)
+			}
+			cluster.post("general", "ann", "2", "")
+		case *client.Status:
+			if e.Kind == client.LeaderBack {
+				t.Error("a leader is back that was not lost")
+			}
+		case *client.Message:
+			if e.Text != "2" {
+				t.Errorf("message %+v", e)
+			}
+			return false
+		}
+		return true
+	})
+	if got := strings.Join(sinces, " "); got != "1700000000 1" || gaps != 1 {
+		t.Errorf("asked for %s, told %d gaps", got, gaps)
+	}
+}
+
+// A stream that only sends the client away is no connection.
+func TestSubscribeSentAway(t *testing.T) {
+	cluster, c := start(t, 2)
+	cluster.post("general", "ann", "1", "")
+	cluster.nodes[0].fault = func(w http.ResponseWriter, _ *http.Request) bool {
+		w.Header().Set("Content-Type", "text/event-stream")
+		w.Header().Set("Retry-After", "1")
+		fmt.Fprint(w, "retry: 1000\nevent: status\nid: 0\ndata: {\"Leader\":false}\n\n"+
+			"event: end\ndata: {\"Code\":\"no_leader\",\"Detail\":\"no leader\",\"Endpoints\":[]}\n\n")
+		return true
+	}
+	var got []string
+	follow(t, c, client.SubscribeOptions{Rooms: []string{"general"}, Since: "all"}, func(e client.Event) bool {
+		switch e := e.(type) {
+		case *client.Status:
+			got = append(got, e.Kind.String())
+			if e.Kind == client.Disconnected && !strings.Contains(e.Err.Error(), "no_leader") {
+				t.Errorf("sent away with %v", e.Err)
+			}
+		case *client.Message:
+			got = append(got, e.Text)
+			return false
+		}
+		return true
+	})
+	if s := strings.Join(got, ", "); s != "disconnected, connected, 1" {
+		t.Errorf("got %s", s)
+	}
+}

@@ -12,9 +12,11 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
 
 	pb "github.com/raft-chat/raft-chat/api/raftogrampb"
 	"github.com/raft-chat/raft-chat/chat"
+	"github.com/raft-chat/raft-chat/internal/budget"
 )
 
 // ending is why the server ends a stream before its client does.
@@ -33,6 +35,7 @@ var (
 	errStopping   = &ending{chat.CodeStopping, "this node is shutting down; go on at another one"}
 	errLeaderLost = &ending{chat.CodeNoLeader, "this node has lost its leader; go on at another one"}
 	errSlow       = &ending{codeSlow, "the messages were not read in time; go on when there is time to read them"}
+	errOverload   = &ending{chat.CodeOverloaded, "this node is short of memory; go on later, here or at another one"}
 )
 
 // openStream is a streaming call under way. gRPC's own stream waits in SendMsg and
@@ -46,7 +49,8 @@ type openStream struct {
 	subscription bool
 	// after is how far a subscription is known to have come; one chunk more may
 	// have gone out at the moment it ended. Only the goroutine of the call uses it.
-	after uint64
+	after   uint64
+	holding holding
 }
 
 // Context implements grpc.ServerStream.
@@ -66,6 +70,12 @@ func (st *openStream) RecvMsg(m any) error {
 
 // SendMsg implements grpc.ServerStream.
 func (st *openStream) SendMsg(m any) error {
+	if c, ok := m.(*pb.SubscribeChunk); ok {
+		if !st.hold(proto.Size(c)) {
+			return errOverload
+		}
+		defer st.release()
+	}
 	slow := time.AfterFunc(st.server.options.WriteTimeout, func() { st.cancel(errSlow) })
 	defer slow.Stop()
 	if err := st.await(func() error { return st.ServerStream.SendMsg(m) }); err != nil {
@@ -125,6 +135,9 @@ func (s *Server) stream(srv any, inner grpc.ServerStream, info *grpc.StreamServe
 	st := &openStream{ServerStream: inner, server: s, subscription: info.FullMethod == pb.Messenger_Subscribe_FullMethodName}
 	st.ctx, st.cancel = context.WithCancelCause(inner.Context())
 	defer st.cancel(nil)
+	st.holding.lease = s.options.Budget.Account(budget.Streams).Lease()
+	st.holding.gone = make(chan struct{})
+	defer close(st.holding.gone)
 	if !s.enter(st) {
 		return st.ended(errStopping)
 	}

@@ -44,7 +44,7 @@ func statusOf(code chat.Code) (codes.Code, bool) {
 		return codes.NotFound, true
 	case chat.CodeClientMessageIDConflict:
 		return codes.AlreadyExists, true
-	case codeMessagesDropped:
+	case codeMessagesDropped, chat.CodeCursorBeyondHead:
 		return codes.OutOfRange, true
 	case chat.CodeOverloaded, codeDiskFull, codeSlow:
 		return codes.ResourceExhausted, true

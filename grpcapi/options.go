@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/raft-chat/raft-chat/chat"
+	"github.com/raft-chat/raft-chat/internal/budget"
 )
 
 // Options configure a Server. Chat and Cluster are required; the zero value of
@@ -17,6 +18,8 @@ type Options struct {
 	Cluster Cluster
 	// Logger gets panics and errors without a known code. Default: discard.
 	Logger *slog.Logger
+	// Budget bounds what subscriptions hold; nil: nothing does.
+	Budget *budget.Budget
 	// Follower is what a node does that does not lead. Default: Redirect.
 	Follower Mode
 

@@ -2,6 +2,7 @@ package grpcapi
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"strconv"
 
@@ -74,9 +75,15 @@ func (m *messenger) follow(ctx context.Context, channel string, after uint64) (*
 	if !page.Exists {
 		return nil, channelNotFound()
 	}
-	cursor, err := m.chat.CursorAfterSeq(ctx, chat.Actor{}, channel, after)
+	cursor, err := m.chat.CursorAfterSeq(ctx, chat.Actor{}, channel, after, false)
 	if err != nil {
 		return nil, m.server.fail(ctx, method, err)
+	}
+	if beyond := (*chat.Error)(nil); errors.As(cursor.Beyond(), &beyond) {
+		return nil, failure{
+			code: beyond.Code, detail: beyond.Detail + "; subscribe again behind that",
+			metadata: map[string]string{metaLast: strconv.FormatUint(page.LastSeq, 10)},
+		}.status()
 	}
 	stream, err := m.chat.Follow(ctx, chat.Actor{}, []string{channel}, cursor)
 	if err != nil {

@@ -117,12 +117,22 @@ func TestSubscribeLongMessages(t *testing.T) {
 	n.subscribe("general", 0).read(44)
 }
 
-// A subscription that begins beyond the newest message waits for it.
+// A subscription that begins beyond the newest message is told where that is: the
+// client has seen another history.
 func TestSubscribeBeyondTheHead(t *testing.T) {
 	n := newNode(t, nil)
 	n.create("general")
+	n.create("empty")
 	n.fill("general", 1, 3, 0)
-	r := n.subscribe("general", 5)
+	for _, after := range []uint64{4, 1_700_000_000, 1<<63 + 1} {
+		err := n.subscribe("general", after).end()
+		check(t, err, codes.OutOfRange, "cursor_beyond_head")
+		if meta := detail[errdetails.ErrorInfo](err).GetMetadata(); meta[metaLast] != "3" {
+			t.Errorf("metadata %v", meta)
+		}
+	}
+	check(t, n.subscribe("empty", 1).end(), codes.OutOfRange, "cursor_beyond_head")
+	r := n.subscribe("general", 3)
 	n.fill("general", 4, 7, 0)
 	r.read(7)
 }

@@ -10,7 +10,7 @@ import (
 )
 
 // The HTTP forms write chunks (RFC 9112, 7.1) themselves, because their connections are taken from the HTTP server:
-// an idle one then holds none of its buffers. A chunk holds whole events or lines.
+// an idle one then holds none of its buffers. A client of HTTP/1.0 gets no chunks, and its body ends with the connection.
 
 // chunkHeader is the length of "00002a\r\n"; leading zeros are allowed, so the room can be reserved before the length
 // is known.
@@ -38,19 +38,17 @@ func closeChunk(b []byte, start int) []byte {
 	return append(b, "\r\n"...)
 }
 
-// chunkEncoding is the part that the HTTP forms share.
-type chunkEncoding struct {
-	one func(b []byte, m *chat.Message) []byte // appends one message, unchunked
+// bodyEncoding is the part that the HTTP forms share. Their units are whole lines or events.
+type bodyEncoding struct {
+	one func(b []byte, m *chat.Message) []byte // appends one message
 }
 
-func (e chunkEncoding) messages(b []byte, page []*chat.Message) ([]byte, int) {
-	b, start := openChunk(b)
-	b, n := appendWhileFits(b, page, e.one)
-	return closeChunk(b, start), n
+func (e bodyEncoding) messages(b []byte, page []*chat.Message) ([]byte, int) {
+	return appendWhileFits(b, page, e.one)
 }
-func (chunkEncoding) gap(b []byte, _ chat.Gap) []byte          { return b }
-func (chunkEncoding) status(b []byte, _ bool, _ string) []byte { return b }
-func (chunkEncoding) end(b []byte, _ *ending) []byte           { return b }
+func (bodyEncoding) gap(b []byte, _ chat.Gap) []byte                    { return b }
+func (bodyEncoding) status(b []byte, _ bool, _ string, _ uint64) []byte { return b }
+func (bodyEncoding) end(b []byte, _ *ending) []byte                     { return b }
 
 // appendLine appends m as a line of /json.
 func appendLine(b []byte, m *chat.Message) []byte { return append(append(b, messageJSON(m)...), '\n') }
@@ -84,27 +82,26 @@ func appendEvent(b []byte, m *chat.Message) []byte {
 }
 
 // eventEncoding is server-sent events: messages, gap, status and end.
-type eventEncoding struct{ chunkEncoding }
+type eventEncoding struct{ bodyEncoding }
 
 func (eventEncoding) gap(b []byte, g chat.Gap) []byte {
-	b, start := openChunk(b)
 	b = append(b, "event: gap\nid: "...)
 	b = strconv.AppendUint(b, g.ID, 10)
 	b = append(b, "\ndata: {"...)
 	b = appendGapFields(b, &g)
-	return closeChunk(append(b, "}\n\n"...), start)
+	return append(b, "}\n\n"...)
 }
 
-func (eventEncoding) status(b []byte, leader bool, _ string) []byte {
-	b, start := openChunk(b)
-	b = append(b, "event: status\ndata: {\"Leader\":"...)
+func (eventEncoding) status(b []byte, leader bool, _ string, since uint64) []byte {
+	b = append(b, "event: status\nid: "...)
+	b = strconv.AppendUint(b, since, 10)
+	b = append(b, "\ndata: {\"Leader\":"...)
 	b = strconv.AppendBool(b, leader)
-	return closeChunk(append(b, "}\n\n"...), start)
+	return append(b, "}\n\n"...)
 }
 
 func (eventEncoding) end(b []byte, e *ending) []byte {
-	b, start := openChunk(b)
 	b = append(b, "event: end\ndata: {"...)
 	b = e.appendFields(b)
-	return closeChunk(append(b, "}\n\n"...), start)
+	return append(b, "}\n\n"...)
 }

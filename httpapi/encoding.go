@@ -14,8 +14,8 @@ type encoding interface {
 	messages(b []byte, page []*chat.Message) ([]byte, int)
 	// gap tells of messages that were dropped before this stream came to them.
 	gap(b []byte, g chat.Gap) []byte
-	// status tells that the leader is lost or back; leaderURL may be empty.
-	status(b []byte, leader bool, leaderURL string) []byte
+	// status tells that the leader is lost or back; leaderURL may be empty. since is where the stream goes on.
+	status(b []byte, leader bool, leaderURL string, since uint64) []byte
 	// end tells why the server ends the stream.
 	end(b []byte, e *ending) []byte
 }
@@ -34,6 +34,7 @@ const (
 type ending struct {
 	code, detail string
 	since        uint64            // goes on after this
+	unplaced     bool              // since is not known
 	cursors      map[string]uint64 // the same for each room; raft-chat.v1 only
 	endpoints    []string          // client URLs of the other members
 }
@@ -44,9 +45,11 @@ func (e *ending) appendFields(b []byte) []byte {
 	b = appendString(b, e.code)
 	b = append(b, `,"Detail":`...)
 	b = appendString(b, e.detail)
-	b = append(b, `,"Since":"`...)
-	b = strconv.AppendUint(b, e.since, 10)
-	b = append(b, '"')
+	if !e.unplaced {
+		b = append(b, `,"Since":"`...)
+		b = strconv.AppendUint(b, e.since, 10)
+		b = append(b, '"')
+	}
 	if e.cursors != nil {
 		b = append(b, `,"Cursors":`...)
 		b = appendCursors(b, e.cursors)
@@ -68,7 +71,14 @@ func appendGapFields(b []byte, g *chat.Gap) []byte {
 	b = append(b, `,"FirstSeq":`...)
 	b = strconv.AppendUint(b, g.FirstSeq, 10)
 	b = append(b, `,"LastSeq":`...)
-	return strconv.AppendUint(b, g.LastSeq, 10)
+	b = strconv.AppendUint(b, g.LastSeq, 10)
+	if g.Beyond != nil {
+		b = append(b, `,"Code":`...)
+		b = appendString(b, string(g.Beyond.Code))
+		b = append(b, `,"Detail":`...)
+		b = appendString(b, g.Beyond.Detail)
+	}
+	return b
 }
 
 // frameEncoding is WebSocket without a subprotocol: a text frame for each message and nothing else.
@@ -88,9 +98,9 @@ func appendMessageFrame(b []byte, m *chat.Message) []byte {
 func (e frameEncoding) messages(b []byte, page []*chat.Message) ([]byte, int) {
 	return appendWhileFits(b, page, e.one)
 }
-func (frameEncoding) gap(b []byte, _ chat.Gap) []byte          { return b }
-func (frameEncoding) status(b []byte, _ bool, _ string) []byte { return b }
-func (frameEncoding) end(b []byte, _ *ending) []byte           { return b }
+func (frameEncoding) gap(b []byte, _ chat.Gap) []byte                    { return b }
+func (frameEncoding) status(b []byte, _ bool, _ string, _ uint64) []byte { return b }
+func (frameEncoding) end(b []byte, _ *ending) []byte                     { return b }
 
 // appendWhileFits appends one message after the other until the next would exceed joinedBytes.
 func appendWhileFits(b []byte, page []*chat.Message, one func([]byte, *chat.Message) []byte) ([]byte, int) {

@@ -3,8 +3,6 @@ package httpapi
 import (
 	"context"
 	"net/http"
-
-	"github.com/raft-chat/raft-chat/chat"
 )
 
 const (
@@ -29,16 +27,8 @@ func (s *Server) getSocket(w http.ResponseWriter, r *http.Request) *problem {
 	if hasToken(r.Header["Sec-Websocket-Protocol"], sessionProtocol) {
 		return s.openSession(w, r, q)
 	}
-	since, p := q.cursor("since")
-	if p != nil {
-		return p
-	}
-	from := chat.Cursor{Latest: since == nil}
-	if since != nil {
-		from.ID = *since
-	}
-	f, p := s.follow(r, &s.forms.firehose, nil, from, q.flag("poll"))
-	if p != nil {
+	f, p := s.followFrom(w, r, &s.forms.firehose, nil, "")
+	if f == nil {
 		return p
 	}
 	s.startSocket(w, r, f, nil)

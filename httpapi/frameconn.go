@@ -29,7 +29,7 @@ type frameConn struct {
 	net.Conn
 	ahead        []byte // read by the HTTP server together with the request; touched by the reading goroutine only
 	writeTimeout time.Duration
-	grace        time.Duration
+	grace        func() time.Duration
 	stalled      func()
 
 	turn chan struct{} // holds a token while somebody writes to the socket
@@ -40,7 +40,7 @@ type frameConn struct {
 	hurried bool       // the write deadline is hurry's and must not be moved any more
 }
 
-func newFrameConn(conn net.Conn, ahead []byte, writeTimeout, grace time.Duration, stalled func()) *frameConn {
+func newFrameConn(conn net.Conn, ahead []byte, writeTimeout time.Duration, grace func() time.Duration, stalled func()) *frameConn {
 	return &frameConn{
 		Conn: conn, ahead: ahead, writeTimeout: writeTimeout, grace: grace, stalled: stalled, turn: make(chan struct{}, 1),
 	}
@@ -134,7 +134,7 @@ func (c *frameConn) send(b []byte) error {
 	if first {
 		c.stalled()
 	}
-	if err := c.allow(c.grace); err != nil {
+	if err := c.allow(c.grace()); err != nil {
 		return err
 	}
 	if _, err := c.Conn.Write(b[n:]); err != nil {
@@ -163,6 +163,14 @@ func (c *frameConn) hurry(d time.Duration) {
 	c.hurried = true
 	// An error means that the connection is closed, which is what the caller is about to do.
 	_ = c.Conn.SetWriteDeadline(time.Now().Add(d))
+}
+
+// giveUp ends the write that is under way, wherever it is, and all later ones.
+func (c *frameConn) giveUp() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.hurried = true
+	_ = c.Conn.SetWriteDeadline(time.Now())
 }
 
 // closeWrite closes the connection for writing, or for both where only that is possible.

@@ -40,7 +40,10 @@ func (f *stream) keepAlive() {
 		f.wait.end(errNoPong)
 		return
 	}
-	word, next := f.form.keepalive, f.interval()
+	word, next := []byte(f.form.keepalive), f.interval()
+	if f.chunked {
+		word = chunkOf(f.form.keepalive)
+	}
 	if f.conn != nil {
 		f.awaiting = true
 		word, next = []byte{0x89, 0}, f.server.options.PongTimeout // an empty ping

@@ -43,6 +43,11 @@ func (s *Server) watchLeader() {
 	}
 }
 
+// leaderLost reports whether no leader is known. lost is only as new as the last tick.
+func (s *Server) leaderLost() bool {
+	return s.lost.Load() && s.options.Cluster.Status().LeaderID == 0
+}
+
 // leaderURL is where clients reach the leader; empty while it is lost.
 func (s *Server) leaderURL(lost bool) string {
 	if lost {

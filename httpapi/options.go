@@ -42,12 +42,12 @@ type Options struct {
 	PingInterval time.Duration
 	// PongTimeout is how long a peer may take to answer a ping before it is dropped. Default 10 s.
 	PongTimeout time.Duration
-	// KeepaliveInterval is the time between two keepalives on an HTTP stream. Default 30 s.
+	// KeepaliveInterval is the time between two keepalives on an HTTP stream. Default 15 s.
 	KeepaliveInterval time.Duration
 	// WriteTimeout is how long one write to a stream may take before the stream is given up. Default 10 s.
 	WriteTimeout time.Duration
 	// CloseGrace is how long a stream given up after WriteTimeout may still take the rest of that write and the close
-	// frame that tells how to resume. Default 30 s.
+	// frame that tells how to resume; less when memory is short. Default 30 s.
 	CloseGrace time.Duration
 	// LeaderGrace is how long the node may be without a leader before its streams are closed, so that clients move to
 	// another node. Default 10 s.
@@ -87,7 +87,7 @@ func (o Options) withDefaults() Options {
 		{&o.PongTimeout, 10 * time.Second},
 		{&o.WriteTimeout, 10 * time.Second},
 		{&o.CloseGrace, 30 * time.Second},
-		{&o.KeepaliveInterval, 30 * time.Second},
+		{&o.KeepaliveInterval, 15 * time.Second},
 		{&o.LeaderGrace, 10 * time.Second},
 	} {
 		if *d.value <= 0 {

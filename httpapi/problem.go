@@ -44,6 +44,7 @@ const (
 	codeMessageNotFound        = string(chat.CodeMessageNotFound)
 	codeCursorInvalid          = string(chat.CodeCursorInvalid)
 	codeLimitInvalid           = string(chat.CodeLimitInvalid)
+	codeOverloaded             = string(chat.CodeOverloaded)
 	codeNoLeader               = string(chat.CodeNoLeader)
 	codeOutcomeUnknown         = string(chat.CodeOutcomeUnknown)
 	codeStopping               = string(chat.CodeStopping)
@@ -54,7 +55,7 @@ const (
 func statusOf(code string) int {
 	switch code {
 	case codeRoomNameInvalid, codeUserNameInvalid, string(chat.CodeClientMessageIDInvalid), string(chat.CodeMessageEmpty), codeMessageInvalidUTF8,
-		codeCursorInvalid, codeLimitInvalid, codeConsistencyInvalid, codeQueryInvalid, codeJSONInvalid,
+		codeCursorInvalid, string(chat.CodeCursorBeyondHead), codeLimitInvalid, codeConsistencyInvalid, codeQueryInvalid, codeJSONInvalid,
 		codeBodyInvalidUTF8, codeBodyUnreadable, codeHandshakeInvalid, codeMemberIDInvalid, codeFrameTypeUnknown, codeRequestIDInvalid, codeMemberURLInvalid:
 		return http.StatusBadRequest
 	case codeOriginNotAllowed:

@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/coder/websocket"
 
@@ -18,7 +19,7 @@ import (
 
 // event is one thing that a stream says, in any form.
 type event struct {
-	kind    string // message, gap, status, end, retry, or "over" when the stream has ended whole
+	kind    string // message, gap, status, end, or "over" when the stream has ended whole
 	id      string // of SSE
 	message wire
 	// of gap, status and end
@@ -136,9 +137,17 @@ func (n *node) followSlowly(buffer int, form, rooms, query string, header ...str
 	}
 	lines := bufio.NewReader(response.Body)
 	r.close = func() { response.Body.Close() }
-	r.next = func() event { return lineEvent(n.t, form, lines) }
-	if form == "events" {
-		r.of("retry")
+	begun := false
+	r.next = func() event {
+		e := lineEvent(n.t, form, lines)
+		if form == "events" && !begun && e.id == "" && e.kind != "over" {
+			n.t.Errorf("the first event has no id: %+v", e)
+		}
+		greeting := !begun && e.kind == "status" && e.Leader
+		if begun = true; greeting {
+			e = lineEvent(n.t, form, lines)
+		}
+		return e
 	}
 	return r
 }
@@ -197,7 +206,6 @@ func lineEvent(t testing.TB, form string, lines *bufio.Reader) event {
 		case "id":
 			e.id = value
 		case "retry":
-			e.kind = "retry"
 		case "data":
 			var into any = &e
 			if e.kind == "message" {
@@ -222,4 +230,43 @@ func (n *node) trim(room string, below uint64) {
 	if _, err := n.service.Trim(n.t.Context(), chat.Actor{}, room, below); err != nil {
 		n.t.Fatal(err)
 	}
+}
+
+// rawAnswer is an answer as it comes over the wire.
+type rawAnswer struct {
+	t    testing.TB
+	head string
+	body *bufio.Reader
+}
+
+// rawStream sends a request as it stands and reads the head of the answer.
+func (n *node) rawStream(request string) *rawAnswer {
+	n.t.Helper()
+	conn, err := net.Dial("tcp", n.address)
+	if err != nil {
+		n.t.Fatal(err)
+	}
+	n.t.Cleanup(func() { conn.Close() })
+	if err := conn.SetDeadline(time.Now().Add(patience)); err != nil {
+		n.t.Fatal(err)
+	}
+	if _, err := io.WriteString(conn, request); err != nil {
+		n.t.Fatal(err)
+	}
+	a := &rawAnswer{t: n.t, body: bufio.NewReader(conn)}
+	for line := ""; line != "\r\n"; a.head += line {
+		if line, err = a.body.ReadString('\n'); err != nil {
+			n.t.Fatal(err)
+		}
+	}
+	return a
+}
+
+func (a *rawAnswer) line() string {
+	a.t.Helper()
+	line, err := a.body.ReadString('\n')
+	if err != nil {
+		a.t.Fatalf("after %q: %v", line, err)
+	}
+	return strings.TrimSuffix(line, "\n")
 }

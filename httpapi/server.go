@@ -35,9 +35,9 @@ type Server struct {
 	// stop is closed by Shutdown. running counts the leader watch and the goroutines of streams.
 	stop    chan struct{}
 	running sync.WaitGroup
-	never   chan struct{} // closed: see unwilling
 	forms   *streamForms
-	lost    atomic.Bool // no leader is known
+	lost    atomic.Bool  // no leader is known
+	waiting atomic.Int64 // streams that wait for memory
 
 	endpointsMu    sync.Mutex // guards the next
 	endpointsKnown endpointCache
@@ -77,10 +77,8 @@ func New(o Options) *Server {
 		batches:   sync.Pool{New: func() any { return new([]byte) }},
 		responses: sync.Pool{New: func() any { return new(response) }},
 		stop:      make(chan struct{}),
-		never:     make(chan struct{}),
 		streams:   make(map[*stream]struct{}),
 	}
-	close(s.never)
 	s.forms = newStreamForms(s.metrics.open)
 	o.Registry.MustRegister(newLagGauge(s))
 	s.router = s.newRouter(s.routes())

@@ -7,58 +7,64 @@ import (
 	"time"
 
 	"github.com/raft-chat/raft-chat/chat"
+	"github.com/raft-chat/raft-chat/internal/budget"
 )
 
 const (
 	// maxAnswers is how many bytes of answers wait to be written before requests have to wait.
-	maxAnswers = 256 << 10
-	// maxSpread is how many IDs sources may be apart to be joined: about a page of what is read again.
-	maxSpread = 256
+	maxAnswers = 64 << 10
 	// maxOutstanding bounds the sends and history requests of a connection that have no answer yet.
 	maxOutstanding = 64
+	// historyBytes bounds a page of history, in bytes as stored; a longer message goes alone.
+	historyBytes = 128 << 10
 )
 
-// session is what a raft-chat.v1 connection has besides its stream: rooms that come and go, and requests.
+// session is what a raft-chat.v1 connection has besides its stream: rooms that come and go, and requests. Its source is
+// one chat.Stream, to which rooms are added and from which they are removed.
 //
-// Rooms are read from sources. A subscription begins as a source of its own, so that the others need not go back to
-// where it starts. As soon as the sources stand near each other they are joined into one, which begins where the last
-// of them stands, and each room skips what it was sent beyond that. An idle connection thus has one source, however it
-// came to its rooms, and what comes then is in ID order over all of them.
-//
-// The delivering goroutine owns active; the reading goroutine and those of requests hand over through what mu guards.
+// The goroutines of requests hand over what mu guards to the delivering goroutine: answers, and changes of its rooms.
+// A change takes effect together with its answer, so what comes before the answer is of before, and what comes behind it
+// of after.
 type session struct {
 	stream *stream
-
-	active []*source // read in turn; changed under mu, so that others can read it there
-	turn   int       // index of the source that gave something last
 
 	ctx    context.Context // of requests
 	cancel context.CancelFunc
 	lane   *chat.Lane // of sends
 	sends  sync.WaitGroup
-	pages  chan struct{} // holds a token while a page of history is read: one at a time bounds memory
+	// page holds a token from the moment that a page of history is read until it was written: there is one at a time.
+	page   chan struct{}
+	ending chan struct{} // closed when no request is answered any more that has not begun
 
-	mu          sync.Mutex // guards the rest
-	rooms       map[string]*subscription
-	added       []*source // not yet active; their answers are before them in answers
-	stale       bool      // an active source has rooms that are not wanted any more
+	// late has the places of rooms that were subscribed when the stream had ended. The delivering goroutine's.
+	late map[string]uint64
+
+	mu          sync.Mutex        // guards the rest
+	names       map[string]string // by room: the name that it was asked for by
+	changes     []change
 	answers     []byte
+	paged       bool // a page of history is among answers
+	held        int  // bytes of answers and changes
+	lease       budget.Lease
 	space       chan struct{} // not nil while somebody waits; closed when answers was taken
 	outstanding int
 	over        bool // no more answers are awaited, so nobody waits to give one
 }
 
-// source is a stream of rooms.
-type source struct {
-	stream *chat.Stream
-	done   uint64 // everything up to this ID was written; guarded by session.mu
-	active bool   // guarded by session.mu
+// change adds rooms at a place, or removes them.
+type change struct {
+	rooms  []string
+	from   chat.Cursor
+	remove bool
 }
 
-// subscription is a room's place. Messages that are not beyond lastID and lastSeq were sent or are not wanted.
-type subscription struct {
-	from            *source
-	lastID, lastSeq uint64
+// size is about the memory that c holds, in bytes.
+func (c *change) size() int {
+	n := 64
+	for _, room := range c.rooms {
+		n += 16 + len(room)
+	}
+	return n
 }
 
 // openSession is GET /ws with the subprotocol raft-chat.v1.
@@ -67,226 +73,135 @@ func (s *Server) openSession(w http.ResponseWriter, r *http.Request, q query) *p
 		return newProblem(codeCursorInvalid, "with raft-chat.v1, each subscribe frame says where it begins")
 	}
 	f := &stream{server: s, form: &s.forms.session, encoding: s.forms.session.encoding, wait: newWaiter()}
-	v := &session{stream: f, rooms: make(map[string]*subscription), pages: make(chan struct{}, 1), lane: s.options.Chat.NewLane()}
+	v := &session{
+		stream: f, names: make(map[string]string), page: make(chan struct{}, 1), ending: make(chan struct{}),
+		lane: s.options.Chat.NewLane(), lease: s.options.Budget.Account(budget.Streams).Lease(),
+	}
 	v.ctx, v.cancel = context.WithCancel(context.Background())
 	f.session = v
 	if p := s.register(f); p != nil {
 		v.cancel()
 		return p
 	}
+	p := f.admit(0)
+	if p == nil {
+		var err error
+		if f.source, err = s.options.Chat.FollowLater(r.Context(), chat.Actor{}); err != nil {
+			p = s.problemOf(err)
+		}
+	}
+	if p != nil {
+		v.cancel()
+		s.forget(f)
+		return p
+	}
 	s.startSocket(w, r, f, []string{sessionProtocol})
 	return nil
 }
 
-// next gives the messages of one source that are to be sent. errRung means that attend has something to do.
-func (v *session) next(wait *waiter) (chat.Delivery, *source, error) {
-	for wait.Err() == nil {
-		if v.settled() {
-			if len(v.active) == 0 {
-				<-wait.Done()
-				break
-			}
-			from := v.active[0]
-			d, err := from.stream.NextDelivery(wait)
-			if err != nil && wait.Err() != nil {
-				break
-			}
-			if err != nil {
-				return d, from, err
-			}
-			if d = v.wanted(d, from); len(d.Messages)+len(d.Gaps) > 0 {
-				return d, from, nil
-			}
-			continue
-		}
-		d, from, err := v.round()
-		if err != nil || from != nil {
-			return d, from, err
-		}
+// cursors returns where to go on in each room, by the names that were asked for, and the least of that: from there
+// nothing is missed in any. The delivering goroutine calls it.
+func (v *session) cursors() (since uint64, cursors map[string]uint64) {
+	f := v.stream
+	places := make(map[string]uint64)
+	f.source.Cursors(func(room string, cursor uint64) { places[room] = cursor })
+	for i := len(f.rest) - 1; i >= 0; i-- {
+		places[f.rest[i].Room] = f.rest[i].ID - 1
 	}
-	return chat.Delivery{}, nil, errRung
-}
-
-// settled reports whether there is at most one source, and that with the right rooms.
-func (v *session) settled() bool {
+	for room, cursor := range v.late {
+		places[room] = cursor
+	}
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	return len(v.active) <= 1 && !v.stale
-}
-
-// round joins the sources if they are near each other. Otherwise it looks into every one, beginning behind that which
-// gave something last; if nothing waits in any, they are near.
-func (v *session) round() (chat.Delivery, *source, error) {
-	server := v.stream.server
-	if joined, err := v.join(); joined || err != nil {
-		return chat.Delivery{}, nil, err
-	}
-	head := server.options.Chat.Head()
-	for range v.active {
-		v.turn = (v.turn + 1) % len(v.active)
-		from := v.active[v.turn]
-		for {
-			d, empty, err := server.waiting(from.stream)
-			if err != nil {
-				return d, from, err
-			}
-			if empty {
-				v.passed(from, head)
-				break
-			}
-			if d = v.wanted(d, from); len(d.Messages)+len(d.Gaps) > 0 {
-				return d, from, nil
+	cursors = make(map[string]uint64, len(places))
+	for room, cursor := range places {
+		if name, asked := v.names[room]; asked {
+			cursors[name] = cursor
+			if len(cursors) == 1 || cursor < since {
+				since = cursor
 			}
 		}
 	}
-	return chat.Delivery{}, nil, nil
+	if len(cursors) == 0 {
+		since = f.server.options.Chat.Head()
+	}
+	return since, cursors
 }
 
-// passed notes that a source has delivered everything up to id.
-func (v *session) passed(from *source, id uint64) {
+// takeAnswers gives what is to be answered, behind words, and makes the changes of rooms that are among it. paged says
+// that a page of history is, too. The delivering goroutine calls it.
+func (v *session) takeAnswers(words []byte) (all []byte, paged bool) {
 	v.mu.Lock()
-	defer v.mu.Unlock()
-	from.done = max(from.done, id)
-}
-
-// join makes one source of the active ones if that has to read little again: it begins where the last of them stands,
-// and what the others have delivered beyond is left out.
-func (v *session) join() (joined bool, err error) {
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	last, first := uint64(0), uint64(0)
-	for i, from := range v.active {
-		if first = max(first, from.done); i == 0 || from.done < last {
-			last = from.done
-		}
-	}
-	if first-last > maxSpread {
-		return false, nil
-	}
-	var names []string
-	for name, sub := range v.rooms {
-		if sub.from.active {
-			names = append(names, name)
-		}
-	}
-	var joint []*source
-	if len(names) > 0 {
-		stream, err := v.stream.server.options.Chat.Follow(v.ctx, chat.Actor{}, names, chat.Cursor{ID: last})
-		if err != nil {
-			return false, err
-		}
-		joint = []*source{{stream: stream, done: last, active: true}}
-		for _, name := range names {
-			sub := v.rooms[name]
-			sub.lastID = max(sub.lastID, sub.from.done)
-			sub.from = joint[0]
-		}
-	}
-	for _, old := range v.active {
-		old.active = false
-		old.stream.Close()
-	}
-	v.active, v.turn, v.stale = joint, 0, false
-	return true, nil
-}
-
-// wanted leaves out what was sent already, by another source or before the place that was asked for, and what belongs
-// to rooms that are not this source's any more.
-func (v *session) wanted(d chat.Delivery, from *source) chat.Delivery {
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	messages := d.Messages[:0]
-	for _, m := range d.Messages {
-		if sub := v.rooms[m.Room]; sub != nil && sub.from == from && m.ID > sub.lastID && m.Seq > sub.lastSeq {
-			messages = append(messages, m)
-		}
-	}
-	clear(d.Messages[len(messages):])
-	gaps := d.Gaps[:0]
-	for _, g := range d.Gaps {
-		sub := v.rooms[g.Room]
-		if sub == nil || sub.from != from || g.LastSeq <= sub.lastSeq || !g.Beyond(sub.lastID) {
-			continue
-		}
-		g.FirstSeq = max(g.FirstSeq, sub.lastSeq+1)
-		gaps = append(gaps, g)
-	}
-	d.Messages, d.Gaps = messages, gaps
-	if len(messages)+len(gaps) == 0 {
-		from.done = max(from.done, from.stream.Cursor())
-	}
-	return d
-}
-
-// wrote notes what was written of a delivery.
-func (v *session) wrote(from *source, gaps []chat.Gap, messages []*chat.Message) {
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	for _, g := range gaps {
-		if sub := v.rooms[g.Room]; sub != nil && sub.from == from {
-			sub.lastSeq = max(sub.lastSeq, g.LastSeq)
-		}
-	}
-	for _, m := range messages {
-		if sub := v.rooms[m.Room]; sub != nil && sub.from == from {
-			sub.lastID, sub.lastSeq = m.ID, m.Seq
-		}
-	}
-}
-
-// finished notes that everything of a delivery was written.
-func (v *session) finished(from *source) {
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	from.done = max(from.done, from.stream.Cursor())
-}
-
-// cursors returns where to go on in each room, and the least of that: from there nothing is missed in any.
-func (v *session) cursors() (since uint64, rooms map[string]uint64) {
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	rooms = make(map[string]uint64, len(v.rooms))
-	for name, sub := range v.rooms {
-		rooms[name] = max(sub.lastID, sub.from.done)
-		if len(rooms) == 1 || rooms[name] < since {
-			since = rooms[name]
-		}
-	}
-	if len(rooms) == 0 {
-		since = v.stream.server.options.Chat.Head()
-	}
-	return since, rooms
-}
-
-// takeAnswers appends what is to be answered to b, and makes the sources active whose subscriptions are among it.
-func (v *session) takeAnswers(b []byte) []byte {
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	b = append(b, v.answers...)
-	v.answers = v.answers[:0]
-	if cap(v.answers) > joinedBytes {
-		v.answers = nil
-	}
+	all, paged, changes := v.answers, v.paged, v.changes
+	v.answers, v.paged, v.changes, v.held = nil, false, nil, 0
+	v.chargeLocked(0)
 	if v.space != nil {
 		close(v.space)
 		v.space = nil
 	}
-	for _, added := range v.added {
-		added.active = true
+	v.mu.Unlock()
+	if len(words) > 0 {
+		all = append(words, all...)
 	}
-	v.active = append(v.active, v.added...)
-	v.added = nil
-	return b
+	for _, c := range changes {
+		v.change(c)
+	}
+	return all, paged
 }
 
-// answer hands a frame to the delivering goroutine. It waits while too much is handed over already, so that a client
-// that does not take its answers cannot make this node collect them.
-func (v *session) answer(frame []byte) { v.hand(frame, 0) }
+func (v *session) change(c change) {
+	source := v.stream.source
+	if c.remove {
+		_ = source.Remove(c.rooms) // the names are normal
+		for _, room := range c.rooms {
+			delete(v.late, room)
+		}
+		return
+	}
+	if source.Add(c.rooms, c.from) == nil {
+		return
+	}
+	// The stream has ended, and all that counts is where to go on.
+	if v.late == nil {
+		v.late = make(map[string]uint64)
+	}
+	for _, room := range c.rooms {
+		v.late[room] = c.from.ID
+	}
+}
 
-// hand is answer, also for requests that begin has counted: they are answered as soon as the client can know it.
-func (v *session) hand(frame []byte, answered int) {
+// said takes back what takeAnswers gave when it was written.
+func (v *session) said(words []byte, paged bool) {
+	if paged {
+		<-v.page
+	}
+	if cap(words) == 0 || cap(words) > joinedBytes {
+		return
+	}
 	v.mu.Lock()
-	for len(v.answers) > maxAnswers && !v.over {
+	defer v.mu.Unlock()
+	if v.answers == nil {
+		v.answers = words[:0]
+	}
+}
+
+// handed is what a request leaves to the delivering goroutine: the frame that answers it, and the changes of rooms that
+// go with it.
+type handed struct {
+	frame   []byte
+	changes []change
+	paged   bool // the frame is a page of history
+	counted bool // begin has counted the request
+}
+
+// answer hands over a frame.
+func (v *session) answer(frame []byte) { v.hand(handed{frame: frame}) }
+
+// hand waits while too much is handed over already, so that a client that does not take its answers cannot make this
+// node collect them.
+func (v *session) hand(h handed) {
+	v.mu.Lock()
+	for v.held > maxAnswers && !v.over {
 		if v.space == nil {
 			v.space = make(chan struct{})
 		}
@@ -295,12 +210,39 @@ func (v *session) hand(frame []byte, answered int) {
 		<-space
 		v.mu.Lock()
 	}
-	if len(v.answers) <= maxAnswers {
-		v.answers = append(v.answers, frame...)
-	} // else it is over, and the client did not even take what was answered before
-	v.outstanding -= answered
+	if h.counted {
+		// Before the answer can be read, or the client could ask again and be refused.
+		v.outstanding--
+	}
+	if v.held > maxAnswers {
+		v.mu.Unlock() // it is over, and the client did not even take what was answered before
+		return
+	}
+	more := len(h.frame)
+	for i := range h.changes {
+		more += h.changes[i].size()
+	}
+	if !v.chargeLocked(more) {
+		v.mu.Unlock()
+		relieved := v.stream.server.relieve(v.stream)
+		v.mu.Lock()
+		if !relieved || !v.chargeLocked(more) {
+			v.mu.Unlock()
+			v.stream.cut(errOverload)
+			return
+		}
+	}
+	v.held += more
+	v.answers = append(v.answers, h.frame...)
+	v.changes = append(v.changes, h.changes...)
+	v.paged = v.paged || h.paged
 	v.mu.Unlock()
 	v.stream.wait.ring()
+}
+
+// chargeLocked charges for what is held, more bytes, and the rooms; false if the budget refuses that.
+func (v *session) chargeLocked(more int) bool {
+	return v.lease.Resize(int64(v.held + more + len(v.names)*roomBytes))
 }
 
 // begin counts a request that is answered later; false if there are too many.
@@ -320,6 +262,7 @@ func (v *session) begin() bool {
 func (v *session) finish(patient bool) []byte {
 	v.mu.Lock()
 	v.over = true
+	close(v.ending)
 	if v.space != nil {
 		close(v.space)
 		v.space = nil
@@ -332,19 +275,9 @@ func (v *session) finish(patient bool) []byte {
 	v.sends.Wait()
 	limit.Stop()
 	v.cancel()
+	answers, _ := v.takeAnswers(nil)
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	return v.answers
-}
-
-// closeSources ends the wake-ups of all sources; the sources stay, for their places.
-func (v *session) closeSources() {
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	for _, from := range v.active {
-		from.stream.Close()
-	}
-	for _, from := range v.added {
-		from.stream.Close()
-	}
+	v.lease.Close()
+	return answers
 }

@@ -111,7 +111,7 @@ func (sessionEncoding) gap(b []byte, g chat.Gap) []byte {
 	})
 }
 
-func (sessionEncoding) status(b []byte, leader bool, leaderURL string) []byte {
+func (sessionEncoding) status(b []byte, leader bool, leaderURL string, _ uint64) []byte {
 	return appendText(b, func(b []byte) []byte {
 		b = append(b, `{"Type":"status","Leader":`...)
 		b = strconv.AppendBool(b, leader)
@@ -202,7 +202,11 @@ func appendHistory(b []byte, id string, page chat.MessagePage) []byte {
 		b = append(b, `],"Earlier":`...)
 		b = strconv.AppendBool(b, page.Earlier)
 		b = append(b, `,"Later":`...)
-		return strconv.AppendBool(b, page.Later)
+		b = strconv.AppendBool(b, page.Later)
+		b = append(b, `,"FirstSeq":`...)
+		b = strconv.AppendUint(b, page.FirstSeq, 10)
+		b = append(b, `,"LastSeq":`...)
+		return strconv.AppendUint(b, page.LastSeq, 10)
 	})
 }
 

@@ -120,107 +120,6 @@ func (v *session) handle(kind websocket.MessageType, frame []byte) {
 	}
 }
 
-// subscribe begins to deliver rooms. A room that is subscribed already goes on at the new place.
-func (v *session) subscribe(r request) *problem {
-	server := v.stream.server
-	rooms, p := requestRooms(r)
-	if p != nil {
-		return p
-	}
-	at := place{cursor: chat.Cursor{Latest: true}}
-	switch {
-	case r.After != nil && r.Since != nil:
-		return newProblem(codeCursorInvalid, "After and Since exclude each other")
-	case r.After != nil && len(rooms) != 1:
-		return newProblem(codeCursorInvalid, "After is a number in one room; several rooms take Since")
-	case r.After != nil:
-		at = place{after: r.After}
-	case r.Since != nil:
-		var ok bool
-		if at, ok = parseSince(*r.Since, server.options.Now()); !ok {
-			return newProblem(codeCursorInvalid, sinceDetail)
-		}
-	}
-	from, err := server.cursorOf(v.ctx, rooms, at)
-	if err != nil {
-		return server.problemOf(err)
-	}
-	stream, err := server.options.Chat.Follow(v.ctx, chat.Actor{}, rooms, from)
-	if err != nil {
-		return server.problemOf(err)
-	}
-	added := &source{stream: stream, done: stream.Cursor()}
-	cursors := make(map[string]uint64, len(rooms))
-	for _, room := range rooms {
-		cursors[room] = added.done
-	}
-	frame := appendAnswer(nil, "subscribed", r.ID, func(b []byte) []byte {
-		return appendCursors(append(b, `,"Cursors":`...), cursors)
-	})
-	if !v.add(rooms, added, r.After, frame) {
-		stream.Close()
-		return newProblem(codeLimitInvalid, "a connection has at most 1000 rooms")
-	}
-	return nil
-}
-
-// add makes rooms read from a new source and answers with frame; false if there would be too many.
-func (v *session) add(rooms []string, added *source, after *uint64, frame []byte) bool {
-	v.mu.Lock()
-	total := len(v.rooms)
-	for _, room := range rooms {
-		if v.rooms[room] == nil {
-			total++
-		}
-	}
-	if total > maxStreamRooms || v.over {
-		v.mu.Unlock()
-		return false
-	}
-	for _, room := range rooms {
-		if v.rooms[room] != nil {
-			v.stale = true
-		}
-		sub := &subscription{from: added, lastID: added.done}
-		if after != nil {
-			sub.lastID, sub.lastSeq = 0, *after
-		}
-		v.rooms[room] = sub
-	}
-	// The answer goes before the messages: it is handed over together with the source.
-	v.added = append(v.added, added)
-	v.answers = append(v.answers, frame...)
-	v.mu.Unlock()
-	v.answer(nil) // rings, and waits if there is much to write
-	return true
-}
-
-// unsubscribe ends the delivery of rooms. Rooms that are not subscribed are overlooked.
-func (v *session) unsubscribe(r request) *problem {
-	rooms, p := requestRooms(r)
-	if p != nil {
-		return p
-	}
-	v.mu.Lock()
-	for _, room := range rooms {
-		if v.rooms[room] != nil {
-			delete(v.rooms, room)
-			v.stale = true
-		}
-	}
-	v.mu.Unlock()
-	v.answer(appendAnswer(nil, "unsubscribed", r.ID, nil))
-	return nil
-}
-
-// requestRooms returns the normalised rooms of a request, at least one.
-func requestRooms(r request) ([]string, *problem) {
-	if len(r.Rooms) == 0 {
-		return nil, newProblem(codeRoomNameInvalid, "Rooms is a list of at least one room")
-	}
-	return normalRooms(r.Rooms)
-}
-
 // send posts a message. Sends go to the log in the order in which they come, but do not wait for each other's answer, nor
 // does delivery for them.
 func (v *session) send(r request) *problem {
@@ -233,17 +132,17 @@ func (v *session) send(r request) *problem {
 	go func() {
 		m, deduplicated, err := outcome()
 		if err != nil {
-			v.done(appendError(nil, r.ID, v.stream.server.problemOf(err)))
+			v.done(handed{frame: appendError(nil, r.ID, v.stream.server.problemOf(err))})
 			return
 		}
-		v.done(appendAck(nil, r.ID, m, deduplicated))
+		v.done(handed{frame: appendAck(nil, r.ID, m, deduplicated)})
 	}()
 	return nil
 }
 
 // history reads a page of a room.
 func (v *session) history(r request) *problem {
-	page := chat.Page{After: r.After, Before: r.Before}
+	page := chat.Page{After: r.After, Before: r.Before, MaxBytes: historyBytes}
 	if r.Limit != nil {
 		if *r.Limit < 1 || *r.Limit > maxLimit {
 			return newProblem(codeLimitInvalid, "Limit is a number from 1 to 1000")
@@ -255,29 +154,31 @@ func (v *session) history(r request) *problem {
 	}
 	go func() {
 		server := v.stream.server
+		// One page at a time, and only when the one before was written: a client that does not read costs one.
 		select {
-		case v.pages <- struct{}{}:
-			defer func() { <-v.pages }()
-		case <-v.ctx.Done():
-			v.done(nil)
+		case v.page <- struct{}{}:
+		case <-v.ending:
+			v.done(handed{})
 			return
 		}
 		ctx, cancel := context.WithTimeout(v.ctx, server.options.RequestTimeout)
 		defer cancel()
 		found, err := server.options.Chat.Messages(ctx, chat.Actor{}, r.Room, page)
 		if err != nil {
-			v.done(appendError(nil, r.ID, server.problemOf(err)))
+			<-v.page
+			v.done(handed{frame: appendError(nil, r.ID, server.problemOf(err))})
 			return
 		}
-		v.done(appendHistory(nil, r.ID, found))
+		v.done(handed{frame: appendHistory(nil, r.ID, found), paged: true})
 	}()
 	return nil
 }
 
 // done answers a request that begin has counted.
-func (v *session) done(frame []byte) {
+func (v *session) done(h handed) {
 	defer v.sends.Done()
-	v.hand(frame, 1)
+	h.counted = true
+	v.hand(h)
 }
 
 // tooMany refuses a request while maxOutstanding have no answer.

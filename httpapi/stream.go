@@ -22,6 +22,7 @@ var (
 	errNoPong   = errors.New("no pong")
 	errGone     = errors.New("the peer has gone")
 	errDrained  = errors.New("everything was delivered")
+	errOverload = errors.New("this node is short of memory")
 )
 
 const (
@@ -39,18 +40,23 @@ type stream struct {
 	form     *streamForm
 	encoding encoding
 	poll     bool            // ends when everything that is there was delivered
-	session  *session        // raft-chat.v1 only: it has the sources
-	source   *chat.Stream    // of all other forms
+	chunked  bool            // the body of an HTTP form is, for HTTP/1.1
+	session  *session        // raft-chat.v1 only
+	source   *chat.Stream    // used by the delivering goroutine
 	wait     *waiter         // ends with the reason for the end of the stream
 	frames   *frameConn      // set once, before run and before the stream is known to others
 	conn     *websocket.Conn // nil for the HTTP forms
 
-	// cursor is behind the last message that was written whole, and torn says that a write has stopped within a unit,
-	// after which nothing more can be said. lostTold is the last status told. All are the delivering goroutine's.
+	// cursor is behind the last message that was written whole, rest is what was delivered to this stream and not
+	// written yet, and torn says that a write has stopped within a unit, after which nothing more can be said. lostTold
+	// is the last status told. All are the delivering goroutine's.
 	cursor   uint64
+	rest     []*chat.Message
 	torn     bool
 	lostTold bool
 
+	// holding is what the stream holds, rooms included.
+	holding holding
 	// writing is the ID of the first message of the write that is under way, 0 when there is none. For metrics.
 	writing atomic.Uint64
 	// held is set while the reading goroutine of a session waits for room for its answers and takes no pongs.
@@ -70,7 +76,7 @@ func (s *Server) register(f *stream) *problem {
 	if s.stopping {
 		return newProblem(codeStopping, "the server is stopping")
 	}
-	if s.leaderless {
+	if s.leaderless && s.leaderLost() {
 		return newProblem(codeNoLeader, errNoLeader.Error())
 	}
 	s.streams[f] = struct{}{}
@@ -86,6 +92,10 @@ func (s *Server) forget(f *stream) {
 	delete(s.streams, f)
 	s.mu.Unlock()
 	f.wait.end(errGone)
+	if f.source != nil {
+		f.source.Close()
+	}
+	f.holding.release()
 	s.metrics.streams.Dec()
 	f.form.open.Dec()
 	s.running.Done()
@@ -94,7 +104,7 @@ func (s *Server) forget(f *stream) {
 // attach makes a hijacked connection f's. What it has already sent is in ahead.
 func (f *stream) attach(conn net.Conn, ahead []byte) *frameConn {
 	o := &f.server.options
-	frames := newFrameConn(conn, ahead, o.WriteTimeout, o.CloseGrace, f.stalled)
+	frames := newFrameConn(conn, ahead, o.WriteTimeout, f.server.closeGrace, f.stalled)
 	f.mu.Lock()
 	f.frames = frames
 	f.mu.Unlock()
@@ -137,21 +147,12 @@ func (f *stream) read() {
 	}
 }
 
-// closeSources ends the wake-ups of a stream.
-func (f *stream) closeSources() {
-	if f.session != nil {
-		f.session.closeSources()
-		return
-	}
-	f.source.Close()
-}
-
 // stalled is called by the writing goroutine when a write has taken too long. The cursor goes at once; what is left is
 // the tail of one write and the words of parting. Pings stop, because a reader that does not read cannot answer one.
 func (f *stream) stalled() {
 	f.wait.end(errSlow)
 	f.stopTimer()
-	f.closeSources()
+	f.source.Close()
 }
 
 // cut ends the stream from outside, with little time for a write that is under way.
@@ -180,6 +181,8 @@ func (f *stream) partingOf(err error) parting {
 		return parting{label: "drained", status: websocket.StatusNormalClosure, text: errDrained.Error()}
 	case errors.Is(err, errShutdown), string(chat.CodeOf(err)) == codeStopping:
 		return parting{label: "shutdown", code: codeStopping, text: errShutdown.Error(), status: websocket.StatusGoingAway, patient: true}
+	case errors.Is(err, errOverload), errors.Is(f.wait.ended(), errOverload):
+		return parting{label: "overloaded", code: codeOverloaded, text: errOverload.Error(), status: websocket.StatusTryAgainLater}
 	case errors.Is(err, errSlow), f.torn && errors.Is(f.wait.ended(), errSlow):
 		return parting{label: "slow", code: "slow", text: errSlow.Error(), status: websocket.StatusTryAgainLater}
 	case errors.Is(err, errNoLeader):
@@ -204,7 +207,7 @@ func (f *stream) part(err error) (limit *time.Timer) {
 	if f.session != nil {
 		answers = f.session.finish(bye.patient)
 	}
-	f.closeSources()
+	f.source.Close()
 	f.cut(err)
 	f.pings.Wait()
 
@@ -216,7 +219,7 @@ func (f *stream) part(err error) (limit *time.Timer) {
 		f.closeNow()
 		return nil
 	}
-	last := answers
+	last, start := f.openBody(answers)
 	e := &ending{code: bye.code, detail: bye.text, since: f.cursor}
 	if f.session != nil {
 		e.since, e.cursors = f.session.cursors()
@@ -227,7 +230,7 @@ func (f *stream) part(err error) (limit *time.Timer) {
 	}
 	// The library would wait five seconds for the peer's close frame.
 	limit = time.AfterFunc(partingTime, func() { _ = f.frames.Close() })
-	if f.conn == nil {
+	if last = f.closeBody(last, start); f.chunked {
 		last = append(last, finalChunk...)
 	}
 	if len(last) > 0 {

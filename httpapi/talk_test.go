@@ -13,7 +13,7 @@ import (
 // sessionFrame is any frame of a server in raft-chat.v1.
 type sessionFrame struct {
 	Type, Id          string
-	Cursors           map[string]string
+	Cursors, Names    map[string]string
 	Messages          []wire
 	Message           *wire
 	Deduplicated      *bool

@@ -82,25 +82,3 @@ func (w *waiter) Deadline() (time.Time, bool) { return time.Time{}, false }
 
 // Value implements context.Context.
 func (w *waiter) Value(any) any { return nil }
-
-// unwilling is a context that ends as soon as somebody wants to wait in it. A stream read with it gives what is there,
-// and an error when that is nothing; empty tells the two apart. It is for one call.
-type unwilling struct {
-	context.Context               // never ends
-	never           chan struct{} // closed
-	empty           bool
-}
-
-// Done implements context.Context.
-func (u *unwilling) Done() <-chan struct{} {
-	u.empty = true
-	return u.never
-}
-
-// Err implements context.Context.
-func (u *unwilling) Err() error {
-	if u.empty {
-		return context.Canceled
-	}
-	return nil
-}

@@ -57,7 +57,7 @@ It ends with exit code 0 when it is interrupted, and after --poll when all is pr
 	}
 	fs := cmd.Flags()
 	o.register(fs)
-	fs.StringVar(&since, "since", since, "where to begin: latest, all, a message ID, a duration such as 10m, or a time in RFC 3339; all with --poll")
+	fs.StringVar(&since, "since", since, "where to begin: latest, all, a message ID, a duration such as 10m, or a time in RFC 3339 or as @SECONDS since 1970; all with --poll")
 	fs.IntVarP(&last, "lines", "n", last, "begin with the last `N` messages of all the rooms together, 0 to 1000")
 	fs.BoolVarP(&follow, "follow", "f", follow, "go on with what comes in; it does so anyway without --poll")
 	fs.BoolVar(&asJSON, "json", asJSON, "print JSON objects, one a line; the same as -o json")
@@ -116,8 +116,9 @@ type tail struct {
 	command        *messageCommand // nil: print
 	timeout        time.Duration
 
-	connected bool // a node has the stream
-	lost      bool // the last thing told was a loss
+	connected  bool   // a node has the stream
+	lost       bool   // the last thing told was a loss
+	toldBeyond string // the last that beyond told
 }
 
 // maxLines is the longest page that a node gives.
@@ -170,6 +171,10 @@ func (t *tail) run(ctx context.Context, c *client.Client, o client.SubscribeOpti
 		case *client.Message:
 			err = t.message(following, *e)
 		case *client.Gap:
+			if e.Beyond != "" {
+				t.beyond(e.Beyond)
+				break
+			}
 			t.tell("messages %d to %d of %s were dropped before they could be read", e.FirstSeq, e.LastSeq, printableName(e.Room))
 		case *client.Status:
 			t.status(*e, alarm)
@@ -179,6 +184,15 @@ func (t *tail) run(ctx context.Context, c *client.Client, o client.SubscribeOpti
 		}
 	}
 	return nil
+}
+
+// beyond tells, once for all rooms, that nobody has posted yet what was to be gone
+// on after.
+func (t *tail) beyond(why string) {
+	if t.toldBeyond != why {
+		t.tell("%s; going on from there", printable(why))
+	}
+	t.toldBeyond = why
 }
 
 // status tells of changes once: the first failure of a row, and its end.

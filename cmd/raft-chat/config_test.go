@@ -23,7 +23,7 @@ func withDefaults(edit func(c *server.Config)) server.Config {
 		DataDir: "./raft-chat-1", Listen: "127.0.0.1:12380", ListenPeer: "127.0.0.1:12379",
 		TickInterval: 100 * time.Millisecond, ElectionTicks: 10,
 		MaxBodyBytes: 1 << 20, MaxMessageBytes: 64 << 10, MinFreeBytes: 512 << 20, CatchUpBytes: 64 << 20,
-		RequestTimeout: 5 * time.Second, LeaderGrace: 10 * time.Second, KeepaliveInterval: 30 * time.Second, PingInterval: 20 * time.Second, PongTimeout: 10 * time.Second,
+		RequestTimeout: 5 * time.Second, LeaderGrace: 10 * time.Second, KeepaliveInterval: 15 * time.Second, PingInterval: 20 * time.Second, PongTimeout: 10 * time.Second,
 		WriteTimeout: 10 * time.Second, ShutdownTimeout: 10 * time.Second,
 	}
 	if edit != nil {

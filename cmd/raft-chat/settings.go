@@ -60,7 +60,7 @@ func defaultSettings() *settings {
 		tickInterval: 100 * time.Millisecond, electionTicks: 10,
 		maxBodyBytes: 1 << 20, maxMessageBytes: 64 << 10, minFreeBytes: 512 << 20, catchUpBytes: 64 << 20,
 		requestTimeout: 5 * time.Second,
-		leaderGrace:    10 * time.Second, keepalive: 30 * time.Second,
+		leaderGrace:    10 * time.Second, keepalive: 15 * time.Second,
 		pingInterval: 20 * time.Second, pongTimeout: 10 * time.Second, writeTimeout: 10 * time.Second,
 		shutdownTimeout: 10 * time.Second,
 	}

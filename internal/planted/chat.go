@@ -46,8 +46,8 @@ func chatBugs() []Bug {
 	}, {
 		Name: "cursor-off-by-one", What: "a stream's cursor stops one short",
 		File: "chat/stream.go",
-		Old:  "		st.moveTo(d.Messages[len(d.Messages)-1].ID)",
-		New:  "		st.moveTo(d.Messages[len(d.Messages)-1].ID - 1)",
+		Old:  "		st.cursor = d.Messages[len(d.Messages)-1].ID",
+		New:  "		st.cursor = d.Messages[len(d.Messages)-1].ID - 1",
 	}, {
 		Name: "wake-before-commit", What: "subscribers are woken before they can see why",
 		File: "chat/hub.go",
@@ -61,9 +61,9 @@ func chatBugs() []Bug {
 		New:  "		case s.wake <- struct{}{}:\n			return\n",
 	}, {
 		Name: "gap-untold", What: "a stream passes over dropped messages in silence",
-		File: "chat/stream.go",
-		Old:  "		if gap.dropped > 0 {\n			gaps",
-		New:  "		if gap.dropped > 0 && gap.Room == \"\" {\n			gaps",
+		File: "chat/merge.go",
+		Old:  "	place(gaps, until)",
+		New:  "	gaps = nil",
 	}, {
 		Name: "restore-wakes-nobody", What: "subscribers are not told that a snapshot has replaced the store",
 		File: "chat/snapshot.go",

@@ -113,7 +113,7 @@ type Config struct {
 	// Default: 10 s.
 	LeaderGrace time.Duration
 	// KeepaliveInterval is the time between two signs of life on an idle HTTP
-	// stream. Default: 30 s.
+	// stream. Default: 15 s.
 	KeepaliveInterval time.Duration
 	// PingInterval is the time between pings on a stream. Default: 20 s.
 	PingInterval time.Duration
@@ -202,7 +202,7 @@ func (c *Config) setDefaults() {
 	c.MaxBodyBytes = cmp.Or(c.MaxBodyBytes, max(1<<20, httpapi.BodyFor(c.MaxMessageBytes)))
 	c.RequestTimeout = cmp.Or(c.RequestTimeout, 5*time.Second)
 	c.LeaderGrace = cmp.Or(c.LeaderGrace, 10*time.Second)
-	c.KeepaliveInterval = cmp.Or(c.KeepaliveInterval, 30*time.Second)
+	c.KeepaliveInterval = cmp.Or(c.KeepaliveInterval, 15*time.Second)
 	c.PingInterval = cmp.Or(c.PingInterval, 20*time.Second)
 	c.PongTimeout = cmp.Or(c.PongTimeout, 10*time.Second)
 	c.WriteTimeout = cmp.Or(c.WriteTimeout, 10*time.Second)
