@@ -8,6 +8,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/raft-chat/raft-chat/chat"
+	"github.com/raft-chat/raft-chat/internal/budget"
 	"github.com/raft-chat/raft-chat/internal/webguard"
 )
 
@@ -25,6 +26,9 @@ type Options struct {
 	// Default: a new one.
 	Registry *prometheus.Registry
 
+	// Budget bounds the memory that clients can make this node hold. Default: nothing is bounded.
+	Budget *budget.Budget
+
 	// MaxBody bounds a request body in bytes. Default 1 MiB.
 	MaxBody int64
 	// Guard judges which web pages may do what. Default: one that knows this node by addresses and as localhost, and
@@ -39,7 +43,8 @@ type Options struct {
 	PongTimeout time.Duration
 	// KeepaliveInterval is the time between two keepalives on an HTTP stream. Default 30 s.
 	KeepaliveInterval time.Duration
-	// WriteTimeout is how long one write to a stream may take before the stream is given up. Default 10 s.
+	// WriteTimeout is how long one write to a stream, or one step of a long answer, may take before it is given up.
+	// Default 10 s.
 	WriteTimeout time.Duration
 	// CloseGrace is how long a stream given up after WriteTimeout may still take the rest of that write and the close
 	// frame that tells how to resume. Default 30 s.
