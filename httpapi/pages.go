@@ -29,7 +29,7 @@ type page struct {
 	w      http.ResponseWriter
 	status int
 	lease  budget.Lease
-	source int // bytes held besides b, what it is made from
+	source int // bytes held besides b, which is made from them
 	b      []byte
 	begun  bool // the client has a part
 }
@@ -78,7 +78,8 @@ func (p *page) step() {
 }
 
 func (p *page) flush() {
-	p.hold(p.source) // b may have grown
+	// What escapes made of b, which is not much more than a step, is counted if there is room, and no reason to cut.
+	p.lease.Resize(int64(p.source + cap(p.b)))
 	if !p.begun {
 		p.begun = true
 		p.w.WriteHeader(p.status)
