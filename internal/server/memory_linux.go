@@ -32,6 +32,15 @@ func machineMemory() int64 {
 	return least
 }
 
+// openFiles is how many files this process may have open.
+func openFiles() int64 {
+	var limit unix.Rlimit
+	if unix.Getrlimit(unix.RLIMIT_NOFILE, &limit) != nil {
+		return math.MaxInt64
+	}
+	return lesser(math.MaxInt64, limit.Cur)
+}
+
 // cgroupMemory is the smallest memory limit of the control groups in groups, which
 // has the form of /proc/self/cgroup, and of those above them. It is math.MaxInt64
 // if there is none that can be read.
