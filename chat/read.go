@@ -87,11 +87,7 @@ func (s scan) room(r pebble.Reader, number uint64, name string, from, to uint64,
 	if from > to || s.maxMessages <= 0 {
 		return nil, nil
 	}
-	upper := appendMessageKey(nil, number, to)
-	it, err := r.NewIter(&pebble.IterOptions{
-		LowerBound: appendMessageKey(nil, number, from),
-		UpperBound: append(upper, 0), // the key after to's
-	})
+	it, err := newMessageIter(r, number, from, to)
 	if err != nil {
 		return nil, err
 	}
@@ -284,45 +280,6 @@ func seqAfterID(r pebble.Reader, number uint64, st roomState, id uint64) (seq ui
 	})
 	// The last message is known to be above id.
 	return st.first + uint64(n), err
-}
-
-// rooms gives the rooms whose name begins with prefix and is above after, and
-// whether there are more than max.
-func readRooms(r pebble.Reader, prefix, after string, max int) (rooms []RoomInfo, more bool, err error) {
-	lower := appendRoomKey(nil, prefix)
-	if after >= prefix {
-		lower = append(appendRoomKey(nil, after), 0) // the key after after's
-	}
-	it, err := r.NewIter(&pebble.IterOptions{
-		LowerBound: lower, UpperBound: []byte{prefixRoom + 1},
-	})
-	if err != nil {
-		return nil, false, err
-	}
-	defer func() { err = errors.Join(err, it.Close()) }()
-	for ok := it.First(); ok; ok = it.Next() {
-		name := string(it.Key()[1:])
-		if len(name) < len(prefix) || name[:len(prefix)] != prefix {
-			break
-		}
-		if len(rooms) == max {
-			return rooms, true, nil
-		}
-		value, err := it.ValueAndErr()
-		if err != nil {
-			return nil, false, err
-		}
-		rec, err := decodeRoom(value)
-		if err != nil {
-			return nil, false, err
-		}
-		st, err := readRoomState(r, rec.number)
-		if err != nil {
-			return nil, false, err
-		}
-		rooms = append(rooms, roomInfo(name, rec, st))
-	}
-	return rooms, false, it.Error()
 }
 
 // read calls f with the database as it is now. f must not wait for anybody.

@@ -17,17 +17,22 @@ type Page struct {
 	// Limit is 1 to MaxLimit; 0 means DefaultLimit. A page may be shorter than
 	// Limit although there is more, if its messages are very long.
 	Limit int
-	// MaxBytes bounds a page besides its limit: it ends before they are exceeded, but
-	// has a message if there is one. 0 means 4 MiB.
+	// MaxBytes bounds the page besides Limit, about; 0, and what is more, means 4 MiB.
 	MaxBytes int
+	// Part bounds the bytes of messages that are given at once, or it is one message;
+	// NextPart gives the rest. 0: the page is given whole.
+	Part int
 	// Stale reads what this node has, without asking whether it is the latest.
 	Stale bool
 }
 
 // MessagePage is a part of a room.
 type MessagePage struct {
-	// Messages ascend by Seq.
+	// Messages are the page, or a part of it. They ascend by Seq.
 	Messages []*Message
+	// First and Last are the Seqs of the page's first and last message, both 0 if
+	// there is none.
+	First, Last uint64
 	// Earlier and Later say whether the room holds messages before and after
 	// the page; the page of a Before begins and that of an After ends there,
 	// even if it is empty.
@@ -37,6 +42,9 @@ type MessagePage struct {
 	FirstSeq, LastSeq uint64
 	// Exists is false if there is no such room.
 	Exists bool
+
+	room string
+	next uint64 // what NextPart begins with
 }
 
 // Messages reads a part of a room. A room that does not exist gives an empty
@@ -50,6 +58,12 @@ func (s *Service) Messages(ctx context.Context, _ Actor, room string, p Page) (p
 	if err != nil {
 		return page, err
 	}
+	bounds := scan{limit, maxPageBytes}
+	if p.MaxBytes > 0 {
+		bounds.maxBytes = min(p.MaxBytes, maxPageBytes)
+	}
+	part := cmp.Or(p.Part, maxPageBytes)
+	page.room = room
 	err = s.read(ctx, p.Stale, func(r pebble.Reader) error {
 		rec, st, ok, err := readRoom(r, room)
 		if err != nil || !ok {
@@ -70,12 +84,12 @@ func (s *Service) Messages(ctx context.Context, _ Actor, room string, p Page) (p
 		}
 		hi = max(hi, lo-1)
 		newest := p.After == nil
-		page.Messages, err = scan{limit, cmp.Or(p.MaxBytes, maxPageBytes)}.room(r, rec.number, room, lo, hi, newest)
+		page.Messages, page.First, page.Last, err = bounds.part(r, rec.number, room, lo, hi, newest, part)
 		if err != nil {
 			return err
 		}
-		if n := len(page.Messages); n > 0 {
-			lo, hi = page.Messages[0].Seq, page.Messages[n-1].Seq
+		if page.Last > 0 {
+			lo, hi = page.First, page.Last
 		}
 		page.Earlier, page.Later = lo > st.first, hi < st.last
 		return nil
@@ -127,27 +141,9 @@ type RoomsQuery struct {
 
 // Rooms lists rooms in the byte order of their names; more says that there are
 // others after them.
-func (s *Service) Rooms(ctx context.Context, _ Actor, q RoomsQuery) (rooms []RoomInfo, more bool, err error) {
-	limit, err := checkLimit(q.Limit)
-	if err != nil {
-		return nil, false, err
-	}
-	prefix, err := partOfName(q.Prefix)
-	if err != nil {
-		return nil, false, err
-	}
-	after, err := partOfName(q.After)
-	if err != nil {
-		return nil, false, err
-	}
-	err = s.read(ctx, q.Stale, func(r pebble.Reader) (err error) {
-		rooms, more, err = readRooms(r, prefix, after, limit)
-		return err
-	})
-	if err != nil {
-		return nil, false, err
-	}
-	return rooms, more, nil
+func (s *Service) Rooms(ctx context.Context, a Actor, q RoomsQuery) (rooms []RoomInfo, more bool, err error) {
+	page, err := s.RoomPage(ctx, a, q, MaxLimit)
+	return page.Rooms, page.More, err
 }
 
 // partOfName normalises what is compared with names but need not be one.

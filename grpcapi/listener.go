@@ -5,6 +5,10 @@ import (
 	"sync"
 )
 
+// ConnectionBytes is about what a connection to this front holds: its buffers, its
+// goroutines and the headers of its calls.
+const ConnectionBytes = 64 << 10
+
 // limitedListener closes connections beyond a limit at once. To leave them
 // unaccepted instead would let their clients wait, and count on the backlog of
 // the system.

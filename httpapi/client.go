@@ -17,7 +17,7 @@ func (s *Server) getClient(w http.ResponseWriter, r *http.Request) *problem {
 	h := w.Header()
 	h.Set("Content-Security-Policy", contentSecurityPolicy)
 	h.Set("Referrer-Policy", "no-referrer")
-	serveAsset(w, r, s.client.Index())
+	s.serveAsset(w, r, s.client.Index())
 	return nil
 }
 
@@ -28,12 +28,12 @@ func (s *Server) getAsset(w http.ResponseWriter, r *http.Request) *problem {
 	if !ok {
 		return newProblem(codeNotFound, "the web client has no such file")
 	}
-	serveAsset(w, r, asset)
+	s.serveAsset(w, r, asset)
 	return nil
 }
 
 // serveAsset answers with a file, or with 304 to a client that has it.
-func serveAsset(w http.ResponseWriter, r *http.Request, asset web.Asset) {
+func (s *Server) serveAsset(w http.ResponseWriter, r *http.Request, asset web.Asset) {
 	h := w.Header()
 	h.Set("Cache-Control", "no-cache")
 	h.Set("ETag", asset.ETag)
@@ -44,7 +44,7 @@ func serveAsset(w http.ResponseWriter, r *http.Request, asset web.Asset) {
 	h.Set("Content-Type", asset.Type)
 	h.Set("Content-Length", strconv.Itoa(len(asset.Body)))
 	w.WriteHeader(http.StatusOK)
-	_, _ = w.Write(asset.Body)
+	s.writeSteps(w, asset.Body)
 }
 
 // hasETag reports whether If-None-Match names a tag; a weak tag is as good as a strong one there (RFC 9110, 13.1.2).

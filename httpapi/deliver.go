@@ -177,7 +177,8 @@ func (f *stream) write(d chat.Delivery) error {
 	return f.hold(0)
 }
 
-// sizeOf is about the memory that messages hold, in bytes.
+// sizeOf is about the memory that messages hold, in bytes, and their length when encoded if nothing in them needs an
+// escape.
 func sizeOf(page []*chat.Message) (n int) {
 	for _, m := range page {
 		n += messageSize(m)

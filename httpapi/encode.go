@@ -20,7 +20,11 @@ const lowerHex = "0123456789abcdef"
 // appendString appends s as a JSON string. What JavaScript would once take for a line end (U+2028, U+2029) is escaped,
 // bytes that are not UTF-8 become U+FFFD.
 func appendString[T string | []byte](b []byte, s T) []byte {
-	b = append(b, '"')
+	return append(appendEscaped(append(b, '"'), s), '"')
+}
+
+// appendEscaped appends what stands between the quotes of the JSON string s.
+func appendEscaped[T string | []byte](b []byte, s T) []byte {
 	start := 0
 	for i := 0; i < len(s); {
 		c := s[i]
@@ -62,8 +66,7 @@ func appendString[T string | []byte](b []byte, s T) []byte {
 		i += size
 		start = i
 	}
-	b = append(b, s[start:]...)
-	return append(b, '"')
+	return append(b, s[start:]...)
 }
 
 // timeLayout is RFC 3339 in UTC with always six digits: text sorts as time does, and parsers that take nothing but
@@ -95,7 +98,12 @@ func messageSize(m *chat.Message) int {
 
 // encodeMessage is formJSON.
 func encodeMessage(m *chat.Message) []byte {
-	b := make([]byte, 0, messageSize(m))
+	b := appendMessageHead(make([]byte, 0, messageSize(m)), m)
+	return appendMessageTail(appendContent(b, m), m)
+}
+
+// appendMessageHead appends what formJSON has before the content.
+func appendMessageHead(b []byte, m *chat.Message) []byte {
 	b = append(b, `{"Room":`...)
 	b = appendString(b, m.Room)
 	b = append(b, `,"Seq":`...)
@@ -104,8 +112,11 @@ func encodeMessage(m *chat.Message) []byte {
 	b = strconv.AppendUint(b, m.ID, 10)
 	b = append(b, `,"User":`...)
 	b = appendString(b, m.User)
-	b = append(b, ',')
-	b = appendContent(b, m)
+	return append(b, ',')
+}
+
+// appendMessageTail appends what formJSON has behind the content.
+func appendMessageTail(b []byte, m *chat.Message) []byte {
 	b = append(b, `,"PostedAt":`...)
 	b = appendTime(b, m.PostedAt)
 	if m.ClientMessageID != "" {

@@ -5,6 +5,8 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"github.com/raft-chat/raft-chat/internal/budget"
 )
 
 // metrics are the server's own counters. Label lookups happen when routes are built, never for a request.
@@ -79,8 +81,30 @@ func (c *routeCounters) count(status int) {
 
 // getMetrics is GET /metrics.
 func (s *Server) getMetrics(w http.ResponseWriter, r *http.Request) *problem {
-	s.metrics.page.ServeHTTP(w, r)
+	lease := s.options.Budget.Account(budget.Pages).Lease()
+	defer lease.Close()
+	if !lease.Resize(scrapeBytes) {
+		return overloaded("too many metrics are being read slowly")
+	}
+	s.metrics.page.ServeHTTP(stepped{w, s}, r)
 	return nil
+}
+
+// scrapeBytes is about what the metrics hold while they are written.
+const scrapeBytes = 128 << 10
+
+// stepped gives each write of an answer its own time limit.
+type stepped struct {
+	http.ResponseWriter
+	server *Server
+}
+
+// Write implements http.ResponseWriter.
+func (w stepped) Write(b []byte) (int, error) {
+	if err := w.server.writeStep(w.ResponseWriter, b); err != nil {
+		return 0, err
+	}
+	return len(b), nil
 }
 
 // newLagGauge tells how far behind the newest message the slowest stream is, in IDs. A stream that waits for messages is

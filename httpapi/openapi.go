@@ -22,6 +22,6 @@ func openAPIAsset() web.Asset {
 
 // getOpenAPI is GET /openapi.yaml.
 func (s *Server) getOpenAPI(w http.ResponseWriter, r *http.Request) *problem {
-	serveAsset(w, r, s.openAPI)
+	s.serveAsset(w, r, s.openAPI)
 	return nil
 }

@@ -44,7 +44,8 @@ type Options struct {
 	PongTimeout time.Duration
 	// KeepaliveInterval is the time between two keepalives on an HTTP stream. Default 15 s.
 	KeepaliveInterval time.Duration
-	// WriteTimeout is how long one write to a stream may take before the stream is given up. Default 10 s.
+	// WriteTimeout is how long one write to a stream, or one step of a long answer, may take before it is given up.
+	// Default 10 s.
 	WriteTimeout time.Duration
 	// CloseGrace is how long a stream given up after WriteTimeout may still take the rest of that write and the close
 	// frame that tells how to resume; less when memory is short. Default 30 s.

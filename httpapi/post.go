@@ -10,10 +10,12 @@ import (
 	"time"
 
 	"github.com/raft-chat/raft-chat/chat"
+	"github.com/raft-chat/raft-chat/internal/budget"
 )
 
-// keptBody is the largest body buffer that goes back to the pool, in bytes: one huge body must not stay in memory.
-const keptBody = 128 << 10
+// keptBody is the largest body buffer that goes back to the pool, in bytes. It is what a connection may hold without a
+// lease, so that a buffer from the pool needs none.
+const keptBody = budget.Free
 
 // postMessage is POST /rooms/{room}.
 func (s *Server) postMessage(w http.ResponseWriter, r *http.Request) *problem {
@@ -38,6 +40,13 @@ func (s *Server) postMessage(w http.ResponseWriter, r *http.Request) *problem {
 	if p != nil {
 		return p
 	}
+	var long *page // what repeats a long message, for which there must be room before it is stored
+	if n := len(message.payload); n > pagePiece {
+		if long, p = s.newPage(w, http.StatusCreated, n+1<<10, 0); p != nil {
+			return p
+		}
+		defer long.close()
+	}
 	m, deduplicated, err := s.options.Chat.Post(r.Context(), chat.Actor{}, chat.PostRequest{
 		Room: room, User: message.user, Payload: message.payload, ClientMessageID: message.clientMessageID,
 	})
@@ -53,6 +62,13 @@ func (s *Server) postMessage(w http.ResponseWriter, r *http.Request) *problem {
 		status = http.StatusCreated
 	}
 	h["Location"] = []string{messagePath(m.Room, m.Seq)}
+	if long != nil {
+		long.status = status
+		long.message(m)
+		long.b = append(long.b, '\n')
+		long.finish()
+		return nil
+	}
 	w.WriteHeader(status)
 	answer := messageJSON(m)
 	// The shared encoding has no line end; the pooled buffer makes the copy that gets one.
@@ -76,22 +92,30 @@ func messagePath(room string, seq uint64) string {
 }
 
 // readBody appends the request's body to b, at most limit bytes of it; more is a problem with code tooLarge. It returns
-// the grown buffer in any case.
+// the grown buffer in any case. The buffer grows with what arrives, within a lease of the memory budget for as long as
+// the client can keep it waiting; its capacity is keptBody at most.
 func (s *Server) readBody(w http.ResponseWriter, r *http.Request, b []byte, limit int64, tooLarge string) ([]byte, *problem) {
 	if r.ContentLength > limit {
 		// Not one byte of it is wanted, and net/http would read on to keep the connection.
 		w.Header().Set("Connection", "close")
 		return b, newProblem(tooLarge, bodyLimitDetail(limit))
 	}
+	lease := s.options.Budget.Account(budget.Requests).Lease()
+	defer lease.Close()
 	// The declared length is a hint from outside: it may not claim much memory before the bytes are there.
-	if want := int(min(r.ContentLength, keptBody)) + 1; want > cap(b) {
+	if want := int(min(r.ContentLength, keptBody-1)) + 1; want > cap(b) {
 		b = make([]byte, 0, want)
 	} else if cap(b) == 0 {
 		b = make([]byte, 0, 1024)
 	}
 	for {
 		if len(b) == cap(b) {
-			b = append(b, 0)[:len(b)]
+			size := min(2*cap(b), int(limit)+1)
+			if !lease.Resize(int64(size)) {
+				w.Header().Set("Connection", "close")
+				return b, overloaded("too many long requests are being sent slowly")
+			}
+			b = append(make([]byte, 0, size), b...)
 		}
 		n, err := r.Body.Read(b[len(b):cap(b)])
 		b = b[:len(b)+n]

@@ -2,6 +2,7 @@ package httpapi
 
 import (
 	"errors"
+	"fmt"
 	"log/slog"
 	"net/http"
 	"strconv"
@@ -142,6 +143,15 @@ func (p *problem) write(w http.ResponseWriter) {
 		seconds := max(1, int64((p.retryAfter+time.Second-1)/time.Second))
 		h.Set("Retry-After", strconv.FormatInt(seconds, 10))
 	}
+	b := p.document()
+	h.Set("Content-Length", strconv.Itoa(len(b)))
+	w.WriteHeader(p.status)
+	// The only possible error is a client that has gone; nobody is left to tell.
+	_, _ = w.Write(b)
+}
+
+// document is p as JSON.
+func (p *problem) document() []byte {
 	b := make([]byte, 0, 256)
 	b = append(b, `{"type":"about:blank","title":`...)
 	b = appendString(b, http.StatusText(p.status))
@@ -156,8 +166,14 @@ func (p *problem) write(w http.ResponseWriter) {
 		b = strconv.AppendUint(b, p.seq, 10)
 	}
 	b = append(b, "}\n"...)
-	h.Set("Content-Length", strconv.Itoa(len(b)))
-	w.WriteHeader(p.status)
-	// The only possible error is a client that has gone; nobody is left to tell.
-	_, _ = w.Write(b)
+	return b
+}
+
+// ConnectionRefusal is a whole answer for a client whose connection there is no room for, whatever it asks.
+func ConnectionRefusal() []byte {
+	p := overloaded("too many connections are open")
+	document := p.document()
+	b := fmt.Appendf(nil, "HTTP/1.1 %d %s\r\nContent-Type: application/problem+json\r\nCache-Control: no-store\r\n"+
+		"Retry-After: 1\r\nConnection: close\r\nContent-Length: %d\r\n\r\n", p.status, http.StatusText(p.status), len(document))
+	return append(b, document...)
 }

@@ -30,31 +30,26 @@ func (s *Server) getMessages(w http.ResponseWriter, r *http.Request) *problem {
 	}
 	ctx, cancel := s.reading(r)
 	defer cancel()
+	page.Part = pagePart
 	found, err := s.options.Chat.Messages(ctx, chat.Actor{}, room, page)
 	if err != nil {
 		return s.problemOf(err)
 	}
-
-	size := 3
-	for _, m := range found.Messages {
-		size += len(messageJSON(m)) + 1
+	size := sizeOf(found.Messages)
+	answer, p := s.newPage(w, http.StatusOK, size+len("[]\n"), size)
+	if p != nil {
+		return p
 	}
-	b := append(make([]byte, 0, size), '[')
-	for i, m := range found.Messages {
-		if i > 0 {
-			b = append(b, ',')
-		}
-		b = append(b, messageJSON(m)...)
-	}
-	b = append(b, "]\n"...)
-	if n := len(found.Messages); n > 0 {
+	defer answer.close()
+	answer.b = append(answer.b, '[')
+	if found.Last > 0 {
 		path := "/rooms/" + url.PathEscape(room) + "?"
 		if found.Earlier {
-			first := strconv.FormatUint(found.Messages[0].Seq, 10)
+			first := strconv.FormatUint(found.First, 10)
 			addLink(w, path+q.with(map[string]string{"before": first, "after": ""}), "prev")
 		}
 		if found.Later {
-			last := strconv.FormatUint(found.Messages[n-1].Seq, 10)
+			last := strconv.FormatUint(found.Last, 10)
 			changes := map[string]string{"after": last}
 			if page.After == nil {
 				changes["before"] = ""
@@ -62,7 +57,21 @@ func (s *Server) getMessages(w http.ResponseWriter, r *http.Request) *problem {
 			addLink(w, path+q.with(changes), "next")
 		}
 	}
-	s.writeJSON(w, b)
+	for first := true; len(found.Messages) > 0; {
+		for _, m := range found.Messages {
+			if !first {
+				answer.b = append(answer.b, ',')
+			}
+			first = false
+			answer.message(m)
+		}
+		if err := s.options.Chat.NextPart(ctx, chat.Actor{}, &found, pagePart); err != nil {
+			answer.cut()
+		}
+		answer.hold(sizeOf(found.Messages))
+	}
+	answer.b = append(answer.b, "]\n"...)
+	answer.finish()
 	return nil
 }
 
@@ -112,8 +121,15 @@ func (s *Server) getMessage(w http.ResponseWriter, r *http.Request) *problem {
 	if err != nil {
 		return s.problemOf(err)
 	}
-	b := messageJSON(m)
-	s.writeJSON(w, append(append(make([]byte, 0, len(b)+1), b...), '\n'))
+	size := messageSize(m)
+	answer, p := s.newPage(w, http.StatusOK, size, size)
+	if p != nil {
+		return p
+	}
+	defer answer.close()
+	answer.message(m)
+	answer.b = append(answer.b, '\n')
+	answer.finish()
 	return nil
 }
 
@@ -142,28 +158,51 @@ func (s *Server) getRooms(w http.ResponseWriter, r *http.Request) *problem {
 	}
 	ctx, cancel := s.reading(r)
 	defer cancel()
-	rooms, more, err := s.options.Chat.Rooms(ctx, chat.Actor{}, ask)
+	rooms, err := s.options.Chat.RoomPage(ctx, chat.Actor{}, ask, roomsPart)
 	if err != nil {
 		return s.problemOf(err)
 	}
 	details := q.flag("details")
-	b := []byte{'['}
-	for i := range rooms {
-		if i > 0 {
-			b = append(b, ',')
-		}
-		if details {
-			b = appendRoom(b, &rooms[i])
-		} else {
-			b = appendString(b, rooms[i].Name)
-		}
+	size := sizeOfRooms(rooms.Rooms)
+	answer, p := s.newPage(w, http.StatusOK, size, size)
+	if p != nil {
+		return p
 	}
-	b = append(b, "]\n"...)
-	if more && len(rooms) > 0 {
-		addLink(w, "/rooms?"+q.with(map[string]string{"after": rooms[len(rooms)-1].Name}), "next")
+	defer answer.close()
+	if rooms.More {
+		addLink(w, "/rooms?"+q.with(map[string]string{"after": rooms.Last}), "next")
 	}
-	s.writeJSON(w, b)
+	answer.b = append(answer.b, '[')
+	for first := true; len(rooms.Rooms) > 0; {
+		for i := range rooms.Rooms {
+			if !first {
+				answer.b = append(answer.b, ',')
+			}
+			first = false
+			if details {
+				answer.b = appendRoom(answer.b, &rooms.Rooms[i])
+			} else {
+				answer.b = appendString(answer.b, rooms.Rooms[i].Name)
+			}
+			answer.step()
+		}
+		if err := s.options.Chat.NextRooms(ctx, chat.Actor{}, &rooms, roomsPart); err != nil {
+			answer.cut()
+		}
+		answer.hold(sizeOfRooms(rooms.Rooms))
+	}
+	answer.b = append(answer.b, "]\n"...)
+	answer.finish()
 	return nil
+}
+
+// sizeOfRooms is about what rooms hold, and the length of their lines when encoded.
+func sizeOfRooms(rooms []chat.RoomInfo) int {
+	size := len("[]\n")
+	for i := range rooms {
+		size += len(rooms[i].Name) + len(rooms[i].DisplayName) + 160
+	}
+	return size
 }
 
 // redirectToRoom is GET /{room}, the short form of /rooms/{room} for a room that exists. Anything else at the root is an

@@ -112,6 +112,20 @@ func (s *Server) Shutdown() {
 	s.running.Wait()
 }
 
+// CutStreams closes the connections of all streams without a word, for a Shutdown that must not wait for them any more.
+func (s *Server) CutStreams() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for stream := range s.streams {
+		stream.mu.Lock()
+		frames := stream.frames
+		stream.mu.Unlock()
+		if frames != nil {
+			_ = frames.Close()
+		}
+	}
+}
+
 // HealthHandler serves /health, /livez and /readyz and nothing else, for a listener of their own.
 func (s *Server) HealthHandler() http.Handler {
 	router := s.newRouter(s.healthRoutes())

@@ -34,7 +34,8 @@ func (s *settings) serverConfig(from origins, layout *raftogramLayout) (server.C
 		MaxBodyBytes: int64(s.maxBodyBytes), MaxMessageBytes: int(min(s.maxMessageBytes, math.MaxInt)),
 		RequestTimeout: s.requestTimeout, PingInterval: s.pingInterval, PongTimeout: s.pongTimeout,
 		WriteTimeout: s.writeTimeout, ShutdownTimeout: s.shutdownTimeout,
-		MinFreeBytes: int64(s.minFreeBytes), CatchUpBytes: int64(s.catchUpBytes), Version: buildVersion(),
+		MinFreeBytes: int64(s.minFreeBytes), CatchUpBytes: int64(s.catchUpBytes),
+		MemoryBudget: int64(s.memoryBudget), Version: buildVersion(),
 	}
 	if !from.given("max-body-bytes") {
 		c.MaxBodyBytes = 0 // the default follows max-message-bytes
@@ -94,6 +95,7 @@ func (s *settings) refuseZeros(from origins) error {
 		{"write-timeout", s.writeTimeout == 0, ": without a limit, a client that does not read would be kept for ever"},
 		{"shutdown-timeout", s.shutdownTimeout == 0, ": handing over and ending streams take a moment; SIGKILL ends a node at once"},
 		{"catch-up-bytes", s.catchUpBytes == 0, ": without any log, every restart of a member would cost a whole copy of the data"},
+		{"memory-budget", s.memoryBudget == 0 && from.given("memory-budget"), ": it cannot be switched off, as memory has an end"},
 	} {
 		if z.isZero {
 			return usageErrorf("%s: must be more than 0%s", from.of(z.setting), z.reason)

@@ -23,6 +23,7 @@ func withDefaults(edit func(c *server.Config)) server.Config {
 		DataDir: "./raft-chat-1", Listen: "127.0.0.1:12380", ListenPeer: "127.0.0.1:12379",
 		TickInterval: 100 * time.Millisecond, ElectionTicks: 10,
 		MaxBodyBytes: 1 << 20, MaxMessageBytes: 64 << 10, MinFreeBytes: 512 << 20, CatchUpBytes: 64 << 20,
+		MemoryBudget:   server.DefaultMemoryBudget(),
 		RequestTimeout: 5 * time.Second, LeaderGrace: 10 * time.Second, KeepaliveInterval: 15 * time.Second, PingInterval: 20 * time.Second, PongTimeout: 10 * time.Second,
 		WriteTimeout: 10 * time.Second, ShutdownTimeout: 10 * time.Second,
 	}
@@ -102,12 +103,13 @@ func TestConfiguration(t *testing.T) {
 		}},
 		{name: "every other flag", args: "--host 0.0.0.0 --name ann --data-dir d --listen-peer 127.0.0.1:9 --listen-health 127.0.0.1:8" +
 			" --advertise-client http://chat.example --advertise-grpc chat.example:9 --insecure-peers --allowed-origins https://a.example,http://b.example:8080" +
-			" --max-message-bytes 1KiB --max-body-bytes 2mib --min-free-bytes 1GiB --catch-up-bytes 3MiB --request-timeout 1s --ping-interval 2s --pong-timeout 3s" +
+			" --max-message-bytes 1KiB --max-body-bytes 2mib --min-free-bytes 1GiB --catch-up-bytes 3MiB --memory-budget 40MiB --request-timeout 1s --ping-interval 2s --pong-timeout 3s" +
 			" --write-timeout 4s --shutdown-timeout 5s --tick-interval 6ms --election-ticks 7 --log-level error", want: func(c *server.Config) {
 			c.Listen, c.Name, c.DataDir, c.ListenPeer, c.ListenHealth = "0.0.0.0:12380", "ann", "d", "127.0.0.1:9", "127.0.0.1:8"
 			c.AdvertiseClient, c.AdvertiseGRPC, c.InsecurePeers = "http://chat.example", "chat.example:9", true
 			c.AllowedOrigins = []string{"https://a.example", "http://b.example:8080"}
 			c.MaxMessageBytes, c.MaxBodyBytes, c.MinFreeBytes, c.CatchUpBytes = 1<<10, 2<<20, 1<<30, 3<<20
+			c.MemoryBudget = 40 << 20
 			c.RequestTimeout, c.PingInterval, c.PongTimeout = time.Second, 2*time.Second, 3*time.Second
 			c.WriteTimeout, c.ShutdownTimeout, c.TickInterval, c.ElectionTicks = 4*time.Second, 5*time.Second, 6*time.Millisecond, 7
 		}},
@@ -281,6 +283,9 @@ func TestConfigurationRefused(t *testing.T) {
 		{name: "body too small for long messages", args: "--max-message-bytes 512KiB --max-body-bytes 1MiB", want: "--max-body-bytes: 1048576 is less than the 3162112"},
 		{name: "message too large", args: "--max-message-bytes 17MiB", want: "--max-message-bytes: 17825792 is not between 1 and 16777216 (16 MiB)"},
 		{name: "name that does not show", args: "--name n\u200b", want: "--name: must not hold U+200B ZERO WIDTH SPACE (character 2)"},
+		{name: "a budget too small to serve", args: "--memory-budget 31MiB", want: "--memory-budget: 32505856 is less than 32 MiB"},
+		{name: "no budget at all", args: "--memory-budget 0", want: "--memory-budget: must be more than 0"},
+		{name: "a budget above the machine", args: "--memory-budget 1000TiB", want: "bytes that this process may use at all"},
 		{name: "body too large", args: "--max-body-bytes 1GiB", want: "--max-body-bytes"},
 
 		{name: "bad variable", env: []string{"RAFT_CHAT_PORT=abc"}, want: `RAFT_CHAT_PORT: "abc" is not a port`},

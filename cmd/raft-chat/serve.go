@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"runtime/debug"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -51,6 +52,7 @@ func (p *program) newServeCommand() *cobra.Command {
 
 // serve runs a node until ctx ends or the node stops by itself.
 func (p *program) serve(ctx context.Context, c server.Config, from origins) error {
+	limitMemory(c)
 	n, err := p.start(ctx, c)
 	switch {
 	case err == nil:
@@ -63,7 +65,8 @@ func (p *program) serve(ctx context.Context, c server.Config, from origins) erro
 		return configError(err, from)
 	}
 	c.Logger.Info("serving the API and the web client", "url", n.URL(), "name", c.Name, "cluster", company(c),
-		"peer_url", ownURL(c), "data_dir", c.DataDir, "version", c.Version, "pid", os.Getpid(), "stop_with", "Ctrl-C or SIGTERM")
+		"peer_url", ownURL(c), "data_dir", c.DataDir, "version", c.Version, "pid", os.Getpid(), "stop_with", "Ctrl-C or SIGTERM",
+		"memory_budget", c.MemoryBudget, "go_memory_limit", debug.SetMemoryLimit(-1))
 	if addr := n.GRPCAddr(); addr != "" {
 		c.Logger.Info("serving gRPC", "address", addr)
 	}
@@ -157,6 +160,14 @@ func ownURL(c server.Config) string {
 		}
 	}
 	return ""
+}
+
+// limitMemory makes the Go runtime keep to what the node's budget means for the
+// process, unless GOMEMLIMIT says otherwise.
+func limitMemory(c server.Config) {
+	if limit := server.MemoryLimit(c.MemoryBudget); limit > 0 {
+		debug.SetMemoryLimit(limit)
+	}
 }
 
 // company says in words how many nodes the configuration lists.

@@ -38,6 +38,7 @@ type settings struct {
 	maxMessageBytes sizeValue
 	minFreeBytes    sizeValue
 	catchUpBytes    sizeValue
+	memoryBudget    sizeValue // 0: what the server makes of the machine
 
 	requestTimeout  time.Duration
 	leaderGrace     time.Duration
@@ -95,6 +96,8 @@ func (s *settings) register(fs *pflag.FlagSet) {
 	fs.Var(&s.maxBodyBytes, "max-body-bytes", "longest body of a request, and frame of a session; if it is not set, more where max-message-bytes needs it")
 	fs.Var(&s.minFreeBytes, "min-free-bytes", "free disk space below which the whole cluster refuses messages; 0 keeps no reserve")
 	fs.Var(&s.catchUpBytes, "catch-up-bytes", "how much of the log is kept for members that fall behind; one further behind gets a snapshot")
+	fs.Var(&s.memoryBudget, "memory-budget", "memory that clients and peers can make the node hold, on top of its own (default 1/8 of what the process may use, 64MiB to 512MiB)")
+	fs.Lookup("memory-budget").DefValue = "" // its 0 is no value of the setting
 	fs.DurationVar(&s.requestTimeout, "request-timeout", s.requestTimeout, "how long a request waits for the cluster")
 	fs.DurationVar(&s.leaderGrace, "leader-grace", s.leaderGrace, "how long streams stay open on a node that knows no leader")
 	fs.DurationVar(&s.keepalive, "keepalive-interval", s.keepalive, "time between two signs of life on an idle HTTP stream")

@@ -132,6 +132,10 @@ type Config struct {
 	// 1 MiB to 1 TiB; one further behind gets a snapshot. Default: 64 MiB.
 	CatchUpBytes int64
 
+	// MemoryBudget bounds, in bytes, what clients and peers can make the node hold,
+	// 32 MiB or more; see package budget. Default: DefaultMemoryBudget.
+	MemoryBudget int64
+
 	// Logger receives the node's log. Default: slog.DiscardHandler.
 	Logger *slog.Logger
 	// Version is the build's version, for logs and metrics. Default: "unknown".
@@ -209,6 +213,9 @@ func (c *Config) setDefaults() {
 	c.ShutdownTimeout = cmp.Or(c.ShutdownTimeout, 10*time.Second)
 	c.MinFreeBytes = cmp.Or(c.MinFreeBytes, 512<<20)
 	c.CatchUpBytes = cmp.Or(c.CatchUpBytes, 64<<20)
+	if c.MemoryBudget == 0 {
+		c.MemoryBudget = DefaultMemoryBudget()
+	}
 	c.Version = cmp.Or(c.Version, "unknown")
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)
@@ -382,6 +389,9 @@ func (c *Config) checkLimits() error {
 	}
 	if c.CatchUpBytes < 1<<20 || c.CatchUpBytes > 1<<40 {
 		return &ConfigError{"catch-up-bytes", fmt.Sprintf("%d is not between 1 MiB and 1 TiB", c.CatchUpBytes)}
+	}
+	if problem := memoryBudgetProblem(c.MemoryBudget, max(usableMemory(), DefaultMemoryBudget())); problem != "" {
+		return &ConfigError{"memory-budget", problem}
 	}
 	return nil
 }

@@ -20,6 +20,7 @@ import (
 	"github.com/raft-chat/raft-chat/chat"
 	"github.com/raft-chat/raft-chat/grpcapi"
 	"github.com/raft-chat/raft-chat/httpapi"
+	"github.com/raft-chat/raft-chat/internal/budget"
 	"github.com/raft-chat/raft-chat/internal/webguard"
 	"github.com/raft-chat/raft-chat/raftnode"
 )
@@ -34,6 +35,8 @@ type Server struct {
 	service *chat.Service
 	api     *httpapi.Server
 	grpc    *grpcapi.Server // nil without a gRPC listener
+	budget  *budget.Budget
+	gate    *gate
 
 	url       string
 	grpcAddr  string
@@ -75,24 +78,28 @@ func Open(ctx context.Context, c Config) (_ *Server, err error) {
 		c.Logger.Warn(warning)
 	}
 	s.url, s.grpcAddr = told.client, told.servesGRPC
+	s.budget = budget.New(c.MemoryBudget)
+	s.gate = newGate(s.budget.Account(budget.Connections), openFiles(), c.Logger)
 	guard, peerGuard := c.guards(s.url)
 	if err := s.openNode(ctx, peer, told, peerGuard); err != nil {
 		return nil, err
 	}
 	registry := prometheus.NewRegistry()
 	registerMetrics(registry, s)
+	registry.MustRegister(s.budget)
 	s.service = chat.NewService(s.node, s.store, chat.ServiceOptions{
 		MaxMessage: c.MaxMessageBytes, RequestTimeout: c.RequestTimeout,
 	})
 	s.api = httpapi.New(httpapi.Options{
-		Chat: s.service, Cluster: cluster{s.node}, Logger: c.Logger, NodeName: c.Name, Registry: registry,
+		Chat: s.service, Cluster: cluster{s.node}, Logger: c.Logger, NodeName: c.Name, Registry: registry, Budget: s.budget,
 		MaxBody: c.MaxBodyBytes, Guard: guard, RequestTimeout: c.RequestTimeout,
 		PingInterval: c.PingInterval, PongTimeout: c.PongTimeout, WriteTimeout: c.WriteTimeout,
 		LeaderGrace: c.LeaderGrace, KeepaliveInterval: c.KeepaliveInterval,
 	})
-	s.serve(api, s.api)
+	s.serve(api, s.api, 0)
 	if health != nil {
-		s.serve(health, s.api.HealthHandler())
+		// Probes must get in, or a node with many clients would be taken for dead.
+		s.serve(health, s.api.HealthHandler(), 16)
 	}
 	if grpc != nil {
 		s.serveGRPC(grpc)
@@ -113,11 +120,11 @@ func (s *Server) openNode(ctx context.Context, peer net.Listener, told addresses
 		ID: c.ID, Cluster: list, Join: c.Join, Dir: c.DataDir, Listener: peer, Logger: c.Logger,
 		Attributes:   raftnode.Attributes{Name: c.Name, ClientURL: told.client, GRPCAddr: told.grpc},
 		TickInterval: c.TickInterval, ElectionTicks: c.ElectionTicks, MinFreeBytes: c.MinFreeBytes,
-		CatchUpBytes: c.CatchUpBytes, Wrap: guard.Wrap,
+		CatchUpBytes: c.CatchUpBytes, Wrap: guard.Wrap, Budget: s.budget, InsecurePeers: c.InsecurePeers,
 		Reachable: c.Reachable,
 		StateMachine: func() (raftnode.StateMachine, error) {
 			store, err := chat.OpenStore(dir, chat.StoreOptions{
-				Logger: c.Logger, Fatal: func(err error) { broken <- err },
+				Logger: c.Logger, Fatal: func(err error) { broken <- err }, Budget: s.budget,
 			})
 			if err != nil {
 				return nil, storeFault(err, dir, c.ID)
@@ -210,12 +217,19 @@ func closeAll(listeners ...net.Listener) {
 	}
 }
 
-func (s *Server) serve(l net.Listener, h http.Handler) {
+// serve serves h on l, to spare connections whatever the budget says.
+func (s *Server) serve(l net.Listener, h http.Handler, spare int) {
 	hs := &http.Server{Handler: h, ErrorLog: slog.NewLogLogger(s.logger.Handler(), slog.LevelDebug)}
 	httpapi.ConfigureServer(hs)
 	s.listeners = append(s.listeners, hs)
+	guarded := s.gate.guard(l, budget.PerConnection, httpapi.ConnectionRefusal(), spare)
+	guarded.relieve = func() {
+		// The only way to close the idle connections of an http.Server that goes on.
+		hs.SetKeepAlivesEnabled(false)
+		hs.SetKeepAlivesEnabled(true)
+	}
 	s.serving.Go(func() {
-		if err := hs.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+		if err := hs.Serve(guarded); !errors.Is(err, http.ErrServerClosed) {
 			s.logger.Error("listener ended", "address", l.Addr().String(), "error", err)
 		}
 	})
@@ -227,11 +241,11 @@ func (s *Server) serveGRPC(l net.Listener) {
 		mode = grpcapi.Forward
 	}
 	s.grpc = grpcapi.New(grpcapi.Options{
-		Chat: s.service, Cluster: grpcCluster{s.node}, Logger: s.logger, Follower: mode,
+		Chat: s.service, Cluster: grpcCluster{s.node}, Logger: s.logger, Follower: mode, Budget: s.budget,
 		LeaderGrace: s.config.LeaderGrace, WriteTimeout: s.config.WriteTimeout,
 	})
 	s.serving.Go(func() {
-		if err := s.grpc.Serve(l); err != nil {
+		if err := s.grpc.Serve(s.gate.guard(l, grpcapi.ConnectionBytes, nil, 0)); err != nil {
 			s.logger.Error("listener ended", "address", l.Addr().String(), "error", err)
 		}
 	})
@@ -270,57 +284,6 @@ func (s *Server) Service() *chat.Service { return s.service }
 
 // Store is the replicated state of this node.
 func (s *Server) Store() *chat.Store { return s.store }
-
-// Close stops the node in good order; ctx bounds handing over and draining,
-// not the writes to disk. Calling it twice is fine.
-func (s *Server) Close(ctx context.Context) error {
-	s.closing.Do(func() { s.closeErr = s.close(ctx) })
-	return s.closeErr
-}
-
-func (s *Server) close(ctx context.Context) error {
-	var errs []error
-	if s.node != nil && s.node.Err() == nil {
-		s.node.HandOver(ctx)
-	}
-	if s.api != nil {
-		s.api.Shutdown()
-	}
-	if s.grpc != nil {
-		s.grpc.Shutdown(ctx)
-	}
-	for _, hs := range s.listeners {
-		if s.Failed() {
-			// Nothing that is still under way can succeed.
-			errs = append(errs, hs.Close())
-			continue
-		}
-		if err := hs.Shutdown(ctx); err != nil {
-			errs = append(errs, fmt.Errorf("drain requests: %w", err), hs.Close())
-		}
-	}
-	s.serving.Wait()
-	if s.service != nil {
-		s.service.Close()
-	}
-	if s.node != nil {
-		err := s.node.Close(ctx)
-		errs = append(errs, err)
-		if errors.Is(err, raftnode.ErrStuck) {
-			return errors.Join(errs...) // the store is still in use
-		}
-		s.watching.Wait()
-	}
-	if s.store != nil {
-		// What is in memory only would have to be replayed from the log.
-		if s.node != nil && s.node.Err() == nil {
-			_, err := s.store.Flush()
-			errs = append(errs, err)
-		}
-		errs = append(errs, s.store.Close())
-	}
-	return errors.Join(errs...)
-}
 
 // cluster shows the node to the HTTP front.
 type cluster struct{ node *raftnode.Node }
