@@ -16,8 +16,8 @@ import (
 // The longest body that the configuration allows is committed, through whichever
 // node it comes, and read everywhere.
 func TestLargestMessage(t *testing.T) {
-	if testing.Short() {
-		t.Skip("moves 48 MiB through three logs")
+	if testing.Short() || raced {
+		t.Skip("moves 32 MiB through three nodes; raftnode has the part that can race")
 	}
 	const largest = 16 << 20
 	refused := server.Config{ID: 1, Cluster: []server.Peer{{ID: 1, URL: "http://127.0.0.1:1"}}, MaxBodyBytes: largest + 1}
@@ -27,20 +27,22 @@ func TestLargestMessage(t *testing.T) {
 	}
 	c := New(t, 3, func(s *server.Config) {
 		s.MaxBodyBytes, s.MaxMessageBytes, s.RequestTimeout = largest, largest, 2*time.Minute
+		s.TickInterval = 250 * time.Millisecond // three nodes share this process, and perhaps one core
 	})
 	post(t, c, 1, Message{Room: "general", User: "ann", Message: "hello"})
 	client := &http.Client{Transport: &http.Transport{}}
 	t.Cleanup(client.CloseIdleConnections)
-	do := func(method, url, body string) (int, []byte) {
+	do := func(method, url, id, body string) (int, []byte) {
 		r, err := http.NewRequestWithContext(t.Context(), method, url, strings.NewReader(body))
 		if err != nil {
 			t.Fatal(err)
 		}
 		r.Header.Set("Content-Type", "text/plain")
 		r.Header.Set("X-User", "ann")
+		r.Header.Set("X-Client-Message-ID", id) // a busy machine may take a second attempt
 		resp, err := client.Do(r)
 		if err != nil {
-			t.Fatal(err)
+			return 0, []byte(err.Error())
 		}
 		defer resp.Body.Close()
 		b, err := io.ReadAll(resp.Body)
@@ -49,19 +51,23 @@ func TestLargestMessage(t *testing.T) {
 		}
 		return resp.StatusCode, b
 	}
-	for id := range uint64(3) {
+	leader := c.Leader()
+	for i, id := range []uint64{leader, leader%3 + 1} {
 		text := strings.Repeat(fmt.Sprint(id), largest)
-		Eventually(t, fmt.Sprint("the largest message through node ", id+1), func() error {
-			if status, b := do(http.MethodPost, c.URL(id+1)+"/rooms/large", text); status != http.StatusCreated {
-				return fmt.Errorf("%d %s", status, b)
+		Eventually(t, fmt.Sprint("the largest message through node ", id), func() error {
+			if status, b := do(http.MethodPost, c.URL(id)+"/rooms/large", fmt.Sprint(id), text); status != http.StatusCreated && status != http.StatusOK {
+				return fmt.Errorf("%d %.200s", status, b)
 			}
 			return nil
 		})
-		var stored struct{ Message string }
-		status, b := do(http.MethodGet, fmt.Sprint(c.URL((id+1)%3+1), "/rooms/large/", id+1), "")
-		if err := json.Unmarshal(b, &stored); status != http.StatusOK || err != nil || stored.Message != text {
-			t.Errorf("read at the next node: %d, %v, %d bytes", status, err, len(stored.Message))
-		}
+		Eventually(t, "a read of it at the next node", func() error {
+			var stored struct{ Message string }
+			status, b := do(http.MethodGet, fmt.Sprint(c.URL(id%3+1), "/rooms/large/", i+1), "", "")
+			if err := json.Unmarshal(b, &stored); status != http.StatusOK || err != nil || stored.Message != text {
+				return fmt.Errorf("%d, %d bytes: %w", status, len(stored.Message), err)
+			}
+			return nil
+		})
 	}
 	c.Agree()
 }

@@ -1,0 +1,33 @@
+package raftnode
+
+import (
+	"context"
+	"strings"
+	"testing"
+	"time"
+)
+
+// An entry as large as the configuration allows a message to be gets through,
+// forwarded by a follower, which is the longest way.
+func TestLargestEntry(t *testing.T) {
+	c := newTestCluster(t, 3)
+	c.tune = func(cfg *Config) { cfg.TickInterval = 200 * time.Millisecond }
+	c.startAll()
+	lead := c.leader()
+	c.mustPropose(lead, "before")
+	follower := lead%3 + 1
+	line := strings.Repeat("x", 16<<20+64<<10) // a body and its envelope
+	eventually(t, "the largest entry", func() bool {
+		done := make(chan error, 1)
+		c.nodes[follower].Propose(context.Background(), []byte(line), func(_ any, err error) { done <- err })
+		return <-done == nil
+	})
+	eventually(t, "it to be everywhere", func() bool {
+		for id := range c.nodes {
+			if lines := c.sms[id].lines(); lines[len(lines)-1] != line {
+				return false
+			}
+		}
+		return true
+	})
+}
