@@ -106,8 +106,12 @@ func TestCloseDuringAStalledSnapshot(t *testing.T) {
 		t.Fatal(err)
 	}
 	cluster := types.ID(n.identity.ClusterID).String()
-	head := fmt.Sprintf("POST %s HTTP/1.1\r\nHost: %s\r\nContent-Length: %d\r\nX-Server-From: %s\r\nX-Server-Version: %s\r\nX-Min-Cluster-Version: %s\r\nX-Etcd-Cluster-ID: %s\r\n\r\n",
-		r.URL.Path, addr, len(body)+1<<20, types.ID(sender), version.Version, version.MinClusterVersion, cluster)
+	peers := c.nodes[sender].peers
+	peers.mu.Lock()
+	proof := peers.known[lead].secret.String()
+	peers.mu.Unlock()
+	head := fmt.Sprintf("POST %s HTTP/1.1\r\nHost: %s\r\nContent-Length: %d\r\nX-Server-From: %s\r\nX-Server-Version: %s\r\nX-Min-Cluster-Version: %s\r\nX-Etcd-Cluster-ID: %s\r\n%s: %s\r\n\r\n",
+		r.URL.Path, addr, len(body)+1<<20, types.ID(sender), version.Version, version.MinClusterVersion, cluster, secretHeader, proof)
 	if _, err := conn.Write(append([]byte(head), body...)); err != nil {
 		t.Fatal(err)
 	}
