@@ -283,6 +283,9 @@ func TestQueryCommands(t *testing.T) {
 		if err := json.Unmarshal([]byte(got.stdout), &list); err != nil || len(list) == 0 {
 			t.Errorf("%s: %v in %q", command, err, got.stdout)
 		}
+		if command == "rooms" && list[0]["LastPostedAt"] != "2030-01-02T03:04:05.000000Z" {
+			t.Errorf("rooms: last posted at %v", list[0]["LastPostedAt"])
+		}
 	}
 }
 

@@ -102,12 +102,13 @@ func TestConfiguration(t *testing.T) {
 			c.MaxMessageBytes, c.MaxBodyBytes = 512<<10, 6*512<<10+16<<10
 		}},
 		{name: "every other flag", args: "--host 0.0.0.0 --name ann --data-dir d --listen-peer 127.0.0.1:9 --listen-health 127.0.0.1:8" +
-			" --advertise-client http://chat.example --advertise-grpc chat.example:9 --insecure-peers --allowed-origins https://a.example,http://b.example:8080" +
+			" --advertise-client http://chat.example --advertise-grpc chat.example:9 --insecure-peers --allowed-origins https://a.example,http://b.example:8080 --allowed-hosts c.example,*.d.example" +
 			" --max-message-bytes 1KiB --max-body-bytes 2mib --min-free-bytes 1GiB --catch-up-bytes 3MiB --memory-budget 40MiB --request-timeout 1s --ping-interval 2s --pong-timeout 3s" +
 			" --write-timeout 4s --shutdown-timeout 5s --tick-interval 6ms --election-ticks 7 --log-level error", want: func(c *server.Config) {
 			c.Listen, c.Name, c.DataDir, c.ListenPeer, c.ListenHealth = "0.0.0.0:12380", "ann", "d", "127.0.0.1:9", "127.0.0.1:8"
 			c.AdvertiseClient, c.AdvertiseGRPC, c.InsecurePeers = "http://chat.example", "chat.example:9", true
 			c.AllowedOrigins = []string{"https://a.example", "http://b.example:8080"}
+			c.AllowedHosts = []string{"c.example", "*.d.example"}
 			c.MaxMessageBytes, c.MaxBodyBytes, c.MinFreeBytes, c.CatchUpBytes = 1<<10, 2<<20, 1<<30, 3<<20
 			c.MemoryBudget = 40 << 20
 			c.RequestTimeout, c.PingInterval, c.PongTimeout = time.Second, 2*time.Second, 3*time.Second
@@ -263,6 +264,8 @@ func TestConfigurationRefused(t *testing.T) {
 		{name: "bad advertise-client", args: "--advertise-client chat.example", want: "--advertise-client"},
 		{name: "bad advertise-grpc", args: "--advertise-grpc chat.example", want: "--advertise-grpc"},
 		{name: "bad origin", args: "--allowed-origins https://a.example/path", want: "--allowed-origins"},
+		{name: "host with a port", args: "--allowed-hosts a.example:443", want: "--allowed-hosts"},
+		{name: "host that is a URL", args: "--allowed-hosts a.example,https://b.example", want: "--allowed-hosts"},
 		{name: "long name", args: "--name " + strings.Repeat("x", 129), want: "--name: is 129 bytes long"},
 		{name: "zero timeout", args: "--write-timeout 0s", want: "--write-timeout: must be more than 0"},
 		{name: "zero size", args: "--max-message-bytes 0", want: "--max-message-bytes: must be more than 0"},

@@ -204,7 +204,7 @@ func (g *Guard) notAllowed(r *http.Request) *Verdict {
 		g.log.refused("origin", from, r, "no web page speaks to this listener", "keep browsers away from this listener")
 		return &Verdict{http.StatusForbidden, CodeOriginNotAllowed, why + "; --allowed-origins does not open this listener"}
 	}
-	g.log.refused("origin", from, r, "the page is not of this node", remedy)
+	g.log.refused("origin", from, r, "the page is not of this node", remedy+"; docs/proxies.md has examples")
 	return &Verdict{http.StatusForbidden, CodeOriginNotAllowed, why + "; " + remedy}
 }
 
