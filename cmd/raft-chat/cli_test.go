@@ -209,20 +209,30 @@ func TestCommandExitCodes(t *testing.T) {
 // Whoever waits for a command is told once why, and that only if it takes long.
 func TestWaitingIsToldOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
+		var mu sync.Mutex // the notice comes from a timer's goroutine
 		var out strings.Builder
-		log, done := wait(&out, 30*time.Second)
+		told := func() string {
+			mu.Lock()
+			defer mu.Unlock()
+			return out.String()
+		}
+		log, done := wait(writerFunc(func(p []byte) (int, error) {
+			mu.Lock()
+			defer mu.Unlock()
+			return out.Write(p)
+		}), 30*time.Second)
 		fail := func() { log.Debug("attempt failed", "endpoint", "http://a:1", "error", errors.New("refused")) }
 		fail()
 		synctest.Wait()
-		if out.Len() > 0 {
-			t.Errorf("told at once: %q", out.String())
+		if got := told(); got != "" {
+			t.Errorf("told at once: %q", got)
 		}
 		time.Sleep(2 * noticeAfter) // of the test's own clock
 		synctest.Wait()
 		fail()
 		done()
-		if want := "raft-chat: http://a:1 does not answer: refused; trying again for 30s (--timeout)\n"; out.String() != want {
-			t.Errorf("told %q, want %q", out.String(), want)
+		if want := "raft-chat: http://a:1 does not answer: refused; trying again for 30s (--timeout)\n"; told() != want {
+			t.Errorf("told %q, want %q", told(), want)
 		}
 	})
 }
