@@ -18,12 +18,16 @@ func TestStreamStepsCostWhatTheyDeliver(t *testing.T) {
 			names[i] = fmt.Sprint("room-", i)
 		}
 		payload := strings.Repeat("x", size)
+		var commands [][]byte
 		for i := range rooms * each {
 			room := i / each
 			if mixed {
 				room = i % rooms
 			}
-			apply(t, s, encodeEntry(int64(i), post(names[room], "u", payload, "")))
+			if commands = append(commands, post(names[room], "u", payload, "")); len(commands) == 100 {
+				apply(t, s, encodeEntry(int64(i), commands...))
+				commands = nil
+			}
 		}
 		s.recent.reset()
 		service := NewService(NewStuckLog(0), s, ServiceOptions{})
@@ -58,7 +62,11 @@ func TestStreamStepsCostWhatTheyDeliver(t *testing.T) {
 // order, and what is missing is told.
 func TestStreamRoomsComeAndGo(t *testing.T) {
 	caughtUp := 0
-	for seed := range uint64(30) {
+	seeds := uint64(30)
+	if testing.Short() {
+		seeds = 6
+	}
+	for seed := range seeds {
 		r := rand.New(rand.NewPCG(seed, 11))
 		s := memStore(t)
 		s.recent = newRecent(1+r.IntN(60), 1<<20, nil)
@@ -176,7 +184,7 @@ func TestStreamRoomsComeAndGo(t *testing.T) {
 		}
 		service.Close()
 	}
-	if caughtUp < 100 {
+	if caughtUp < 3*int(seeds) {
 		t.Errorf("only %d rooms had to catch up", caughtUp)
 	}
 }

@@ -215,7 +215,7 @@ func TestLeaderStateAtTheStart(t *testing.T) {
 	n.server.leaderless = true
 	n.server.mu.Unlock()
 	n.server.lost.Store(true)
-	if status := n.handshake("GET /rooms/r/json HTTP/1.1\r\nHost: x\r\n\r\n"); status != http.StatusOK {
+	if status := n.handshake("GET /rooms/r/json HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"); status != http.StatusOK {
 		t.Errorf("a stream of a node with a leader: %d", status)
 	}
 }

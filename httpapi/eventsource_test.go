@@ -203,7 +203,7 @@ func TestStreamsOfHTTP10(t *testing.T) {
 				}
 			}
 		}
-		live := n.rawStream("GET /rooms/r/" + form + " HTTP/1.0\r\nHost: x\r\n\r\n")
+		live := n.rawStream("GET /rooms/r/" + form + " HTTP/1.0\r\nHost: 127.0.0.1\r\n\r\n")
 		n.post("r", "ann", "two")
 		for !strings.Contains(live.line(), "two") {
 		}
