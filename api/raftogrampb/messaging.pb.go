@@ -38,7 +38,7 @@ const (
 
 type CreateChannelRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// 1 to 128 bytes of UTF-8 without control characters, "/" and ",". Empty: the
+	// 1 to 128 bytes of UTF-8 in which everything shows, without "/" and ",". Empty: the
 	// server names it "channel-<log index>".
 	ChannelId string `protobuf:"bytes,1,opt,name=channel_id,json=channelId,proto3" json:"channel_id,omitempty"`
 	// What to show for the channel, at most 128 bytes; may be empty.
@@ -156,7 +156,7 @@ func (x *CreateChannelResponse) GetCreated() bool {
 type SendMessageRequest struct {
 	state     protoimpl.MessageState `protogen:"open.v1"`
 	ChannelId string                 `protobuf:"bytes,1,opt,name=channel_id,json=channelId,proto3" json:"channel_id,omitempty"`
-	// Who writes: 1 to 64 bytes of UTF-8 without control characters.
+	// Who writes: 1 to 64 bytes of UTF-8 in which everything shows.
 	AuthorId string `protobuf:"bytes,2,opt,name=author_id,json=authorId,proto3" json:"author_id,omitempty"`
 	// 1 byte to 64 KiB, unless the server is set up otherwise. Need not be UTF-8.
 	Payload []byte `protobuf:"bytes,3,opt,name=payload,proto3" json:"payload,omitempty"`
