@@ -55,7 +55,7 @@ func TestWebPagesAtEveryListener(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s.serve(health, s.api.HealthHandler()) // a socket of our own, so that nobody else can have taken its port
+	s.serve(health, s.api.HealthHandler(), 0) // a socket of our own, so that nobody else can have taken its port
 	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 	defer cancel()
 	defer func() {
