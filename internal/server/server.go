@@ -113,7 +113,7 @@ func (s *Server) openNode(ctx context.Context, peer net.Listener, told addresses
 		ID: c.ID, Cluster: list, Join: c.Join, Dir: c.DataDir, Listener: peer, Logger: c.Logger,
 		Attributes:   raftnode.Attributes{Name: c.Name, ClientURL: told.client, GRPCAddr: told.grpc},
 		TickInterval: c.TickInterval, ElectionTicks: c.ElectionTicks, MinFreeBytes: c.MinFreeBytes,
-		CatchUpBytes: c.CatchUpBytes, Wrap: guard.Wrap,
+		CatchUpBytes: c.CatchUpBytes, Wrap: guard.Wrap, InsecurePeers: c.InsecurePeers,
 		Reachable: c.Reachable,
 		StateMachine: func() (raftnode.StateMachine, error) {
 			store, err := chat.OpenStore(dir, chat.StoreOptions{
