@@ -210,12 +210,12 @@ func TestMembership(t *testing.T) {
 	for _, test := range []struct{ method, path, body, call string }{
 		{"POST", "/raft/4", "http://127.0.0.1:42379", "add 4 http://127.0.0.1:42379 false"},
 		{"POST", "/raft/5?learner=true", " http://node-5.example:42379/\n", "add 5 http://node-5.example:42379 true"},
-		{"POST", "/raft/6?learner", "https://[::1]:42379", "add 6 https://[::1]:42379 true"},
+		{"POST", "/raft/6?learner", "HTTP://[0::1]:042379/", "add 6 http://[::1]:42379 true"},
 		{"POST", "/raft/7?learner=false", "http://n_7:1", "add 7 http://n_7:1 false"},
 		{"POST", "/raft/5/promote", "", "promote 5"},
 		{"POST", "/raft/leader", `{"ID":2}`, "transfer 2"},
 		{"DELETE", "/raft/3", "", "remove 3"},
-		{"DELETE", "/raft/18446744073709551615", "", "remove 18446744073709551615"},
+		{"DELETE", "/raft/18446744073709551613", "", "remove 18446744073709551613"},
 	} {
 		n.cluster.set(func(c *fakeCluster) { c.calls, c.failure = nil, nil })
 		got := n.do(test.method, test.path, test.body, "Content-Type", "application/x-www-form-urlencoded")
@@ -225,7 +225,7 @@ func TestMembership(t *testing.T) {
 			}
 		})
 		for code, status := range map[string]int{
-			"member_id_invalid": 400, "member_url_invalid": 400, "member_exists": 409, "member_id_used": 409, "member_not_found": 404,
+			"member_id_invalid": 400, "member_url_invalid": 400, "member_exists": 409, "member_id_used": 409, "member_limit_reached": 409, "member_not_found": 404,
 			"learner_not_ready": 409, "quorum_at_risk": 409, "no_leader": 503, "outcome_unknown": 503, "leader_transfer_failed": 503, "stopping": 503,
 		} {
 			n.cluster.set(func(c *fakeCluster) { c.failure = codedError(code) })

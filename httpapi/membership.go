@@ -1,20 +1,15 @@
 package httpapi
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"log/slog"
-	"math"
 	"net/http"
-	"net/netip"
-	"net/url"
-	"strconv"
-	"strings"
 	"unicode/utf8"
-)
 
-// maxMemberID is the highest id of a member: raft keeps the two above it.
-const maxMemberID = math.MaxUint64 - 2
+	"github.com/raft-chat/raft-chat/internal/peeraddr"
+)
 
 // maxMembershipBody bounds the bodies of membership calls, in bytes.
 const maxMembershipBody = 1 << 10
@@ -67,9 +62,12 @@ func (s *Server) addMember(w http.ResponseWriter, r *http.Request) *problem {
 	if p != nil {
 		return p
 	}
-	peerURL, reason := parsePeerURL(strings.TrimSpace(string(withoutMark(body))))
-	if reason != "" {
-		return newProblem(codeMemberURLInvalid, reason)
+	if len(bytes.TrimSpace(withoutMark(body))) == 0 {
+		return newProblem(codeMemberURLInvalid, "the body is the member's peer URL, such as http://127.0.0.1:42379")
+	}
+	peerURL, err := peeraddr.ParseURL(string(withoutMark(body)))
+	if err != nil {
+		return newProblem(codeMemberURLInvalid, err.Error())
 	}
 	ctx, cancel := s.reading(r)
 	defer cancel()
@@ -157,11 +155,11 @@ func decodeTransfer(h http.Header, body []byte) (uint64, *problem) {
 		}
 		return 0, newProblem(codeJSONInvalid, jsonDetail("body", err))
 	}
-	switch {
-	case target.ID == 0:
+	if target.ID == 0 {
 		return 0, newProblem(codeMemberIDInvalid, `the body names the member that shall lead: {"ID":2}`)
-	case target.ID > maxMemberID:
-		return 0, newProblem(codeMemberIDInvalid, "ID is a whole number from 1 to 18446744073709551613")
+	}
+	if err := peeraddr.CheckID(target.ID); err != nil {
+		return 0, newProblem(codeMemberIDInvalid, err.Error())
 	}
 	return target.ID, nil
 }
@@ -170,55 +168,11 @@ func decodeTransfer(h http.Header, body []byte) (uint64, *problem) {
 func memberID(r *http.Request) (uint64, *problem) {
 	text, _ := pathParam(r, "id")
 	id, ok := parseUint(text)
-	if !ok || id == 0 {
+	if !ok {
 		return 0, newProblem(codeMemberIDInvalid, "a member id is a whole number from 1 on")
 	}
+	if err := peeraddr.CheckID(id); err != nil {
+		return 0, newProblem(codeMemberIDInvalid, err.Error())
+	}
 	return id, nil
-}
-
-// parsePeerURL returns text as scheme://host:port, or the reason why it is not a peer URL.
-func parsePeerURL(text string) (peerURL, reason string) {
-	if text == "" {
-		return "", "the body is the member's peer URL, such as http://127.0.0.1:42379"
-	}
-	u, err := url.Parse(text)
-	if err != nil {
-		return "", "the peer URL cannot be read"
-	}
-	switch {
-	case u.Scheme != "http" && u.Scheme != "https":
-		return "", "a peer URL starts with http:// or https://"
-	case u.Opaque != "" || u.User != nil || u.RawQuery != "" || u.ForceQuery || u.Fragment != "" || strings.Contains(text, "#"):
-		return "", "a peer URL has no user, query or fragment"
-	case u.Path != "" && u.Path != "/":
-		return "", "a peer URL has no path"
-	case !validHost(u):
-		return "", "a peer URL names a host"
-	}
-	port, err := strconv.ParseUint(u.Port(), 10, 16)
-	if err != nil || port == 0 {
-		return "", "a peer URL names a port from 1 to 65535"
-	}
-	return u.Scheme + "://" + u.Host, ""
-}
-
-// validHost reports whether u names an IP address or something that can be a DNS name.
-func validHost(u *url.URL) bool {
-	host := u.Hostname()
-	if strings.HasPrefix(u.Host, "[") {
-		// A zone means something on one machine only.
-		address, err := netip.ParseAddr(host)
-		return err == nil && address.Zone() == ""
-	}
-	if host == "" || len(host) > 253 {
-		return false
-	}
-	for i := 0; i < len(host); i++ {
-		c := host[i]
-		letter := c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9'
-		if !letter && c != '-' && c != '.' && c != '_' {
-			return false
-		}
-	}
-	return true
 }

@@ -167,28 +167,6 @@ func TestFrameHeaders(t *testing.T) {
 	}
 }
 
-// FuzzPeerURL: what is taken has no more than a scheme, a host and a port, and is taken again unchanged.
-func FuzzPeerURL(f *testing.F) {
-	for _, seed := range []string{"http://127.0.0.1:1", "https://[::1]:65535/", "http://a%41:1", "http://[fe80::1%25eth0]:1", "HTTP://A:080", "http://a:1#"} {
-		f.Add(seed)
-	}
-	f.Fuzz(func(t *testing.T, text string) {
-		got, reason := parsePeerURL(text)
-		if (got == "") == (reason == "") {
-			t.Fatalf("%q: %q and %q", text, got, reason)
-		}
-		if got == "" {
-			return
-		}
-		if again, reason := parsePeerURL(got); again != got {
-			t.Fatalf("%q gave %q, which gave %q %s", text, got, again, reason)
-		}
-		if strings.ContainsAny(strings.TrimPrefix(strings.TrimPrefix(got, "https://"), "http://"), "/?#@ \n\"") {
-			t.Fatalf("%q gave %q", text, got)
-		}
-	})
-}
-
 func BenchmarkDecodePost(b *testing.B) {
 	body := []byte(`{"Message":"` + strings.Repeat("x", 100) + `","User":"ann","ClientMessageID":"0123456789abcdef"}`)
 	h := http.Header{}

@@ -65,7 +65,7 @@ func statusOf(code string) int {
 		return http.StatusNotFound
 	case codeMethodNotAllowed:
 		return http.StatusMethodNotAllowed
-	case string(chat.CodeClientMessageIDConflict), "member_exists", "member_id_used", "learner_not_ready", "quorum_at_risk":
+	case string(chat.CodeClientMessageIDConflict), "member_exists", "member_id_used", "member_limit_reached", "learner_not_ready", "quorum_at_risk":
 		return http.StatusConflict
 	case codeMessageTooLarge, codeBodyTooLarge:
 		return http.StatusRequestEntityTooLarge

@@ -153,8 +153,8 @@ const (
 	clientIdleTimeout = 20 * time.Second
 )
 
-// bounded ends with the node, bounds the time that a request's body takes, and
-// keeps web pages out: no member is a browser.
+// bounded lets close wait for the requests under way, which may write files,
+// refuses what comes later, and bounds the time that a body takes.
 func (p *peers) bounded(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if !p.enter() {
@@ -164,11 +164,6 @@ func (p *peers) bounded(next http.Handler) http.Handler {
 		defer p.handling.Done()
 		// The connections that are not a member's have nothing to wait for.
 		_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(bodyTimeout)) // only a test's recorder has none
-		if r.Header.Get("Origin") != "" || r.Header.Get("Sec-Fetch-Site") != "" {
-			p.refused.add("web_page")
-			answerError(w, http.StatusForbidden, errorf("web_page", "this listener is for members, not for web pages"))
-			return
-		}
 		next.ServeHTTP(w, r)
 	})
 }

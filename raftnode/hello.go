@@ -369,6 +369,9 @@ func (p *peers) read(w http.ResponseWriter, r *http.Request, limit int64, v any)
 	if kind, _, err := mime.ParseMediaType(r.Header.Get("Content-Type")); err != nil || kind != "application/json" {
 		return refuse(http.StatusUnsupportedMediaType, "media_type", "the content type is application/json")
 	}
+	if r.Header.Get("Origin") != "" || r.Header.Get("Sec-Fetch-Site") != "" {
+		return refuse(http.StatusForbidden, "web_page", "this listener is for members, not for web pages")
+	}
 	if r.ContentLength > limit {
 		return refuse(http.StatusRequestEntityTooLarge, "body_too_large", "a body of more than %d bytes is not taken", limit)
 	}

@@ -93,7 +93,10 @@ func TestCloseDuringAStalledSnapshot(t *testing.T) {
 	lead := c.leader()
 	c.mustPropose(lead, "before")
 	n, sender := c.nodes[lead], lead%3+1
-	eventually(t, "the members to have met", func() bool { return n.peers.accepted(sender) })
+	eventually(t, "the members to have met", func() bool {
+		_, fits := n.peers.holds(sender, c.nodes[sender].peers.self(lead).Secret)
+		return fits && n.peers.accepted(sender)
+	})
 	addr := strings.TrimPrefix(n.cfg.ownURL(), "http://")
 	conn, err := net.Dial("tcp", addr)
 	if err != nil {
@@ -106,12 +109,8 @@ func TestCloseDuringAStalledSnapshot(t *testing.T) {
 		t.Fatal(err)
 	}
 	cluster := types.ID(n.identity.ClusterID).String()
-	peers := c.nodes[sender].peers
-	peers.mu.Lock()
-	proof := peers.known[lead].secret.String()
-	peers.mu.Unlock()
 	head := fmt.Sprintf("POST %s HTTP/1.1\r\nHost: %s\r\nContent-Length: %d\r\nX-Server-From: %s\r\nX-Server-Version: %s\r\nX-Min-Cluster-Version: %s\r\nX-Etcd-Cluster-ID: %s\r\n%s: %s\r\n\r\n",
-		r.URL.Path, addr, len(body)+1<<20, types.ID(sender), version.Version, version.MinClusterVersion, cluster, secretHeader, proof)
+		r.URL.Path, addr, len(body)+1<<20, types.ID(sender), version.Version, version.MinClusterVersion, cluster, secretHeader, c.nodes[sender].peers.self(lead).Secret)
 	if _, err := conn.Write(append([]byte(head), body...)); err != nil {
 		t.Fatal(err)
 	}

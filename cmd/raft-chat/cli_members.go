@@ -4,8 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
-	"net/netip"
 	"net/url"
 	"slices"
 	"strconv"
@@ -14,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/raft-chat/raft-chat/client"
+	"github.com/raft-chat/raft-chat/internal/peeraddr"
 )
 
 func (p *program) newMembersCommand() *cobra.Command {
@@ -223,7 +222,7 @@ func startCommand(id uint64, members []client.Member, clientURL string) []string
 	insecure := false
 	for _, m := range members {
 		list = append(list, fmt.Sprintf("%d=%s", m.ID, m.PeerURL))
-		insecure = insecure || !loopback(m.PeerURL)
+		insecure = insecure || !peeraddr.Loopback(m.PeerURL)
 	}
 	command := []string{"raft-chat", "--id", strconv.FormatUint(id, 10), "--cluster", strings.Join(list, ","), "--join",
 		"--data-dir", fmt.Sprintf("./raft-chat-%d", id)}
@@ -236,31 +235,22 @@ func startCommand(id uint64, members []client.Member, clientURL string) []string
 	return command
 }
 
-func loopback(peerURL string) bool {
-	u, err := url.Parse(peerURL)
-	if err != nil {
-		return false
-	}
-	addr, err := netip.ParseAddr(u.Hostname())
-	return u.Hostname() == "localhost" || err == nil && addr.IsLoopback()
-}
-
 func parseMemberID(text string) (uint64, error) {
 	id, err := strconv.ParseUint(text, 10, 64)
 	if err != nil || id == 0 {
 		return 0, usageErrorf("%q is not a member id, which is a whole number from 1 on", text)
+	}
+	if err := peeraddr.CheckID(id); err != nil {
+		return 0, usageErrorf("%v", err)
 	}
 	return id, nil
 }
 
 // parsePeerURL checks what the node that is asked will check as well.
 func parsePeerURL(text string) (string, error) {
-	u, err := url.Parse(text)
-	if err == nil && (u.Scheme == "http" || u.Scheme == "https") && u.User == nil && u.RawQuery == "" && u.Fragment == "" && strings.Trim(u.Path, "/") == "" {
-		host, port, err := net.SplitHostPort(u.Host)
-		if number, perr := strconv.ParseUint(port, 10, 16); err == nil && perr == nil && host != "" && number != 0 {
-			return u.Scheme + "://" + strings.ToLower(u.Host), nil
-		}
+	normal, err := peeraddr.ParseURL(text)
+	if err != nil {
+		return "", usageErrorf("%v", err)
 	}
-	return "", usageErrorf("%q is not a peer URL of the form http://HOST:PORT", text)
+	return normal, nil
 }

@@ -13,9 +13,9 @@ const MaxID = math.MaxUint64 - 2
 func CheckID(id uint64) error {
 	switch {
 	case id == 0:
-		return fmt.Errorf("0 is not a member id: ids go from 1 to %d", uint64(MaxID))
+		return fmt.Errorf("0 is not a node id: ids go from 1 to %d", uint64(MaxID))
 	case id > MaxID:
-		return fmt.Errorf("%d is not a member id: raft keeps it for itself; ids go from 1 to %d", id, uint64(MaxID))
+		return fmt.Errorf("%d is not a node id: raft keeps the two highest numbers for itself; ids go from 1 to %d", id, uint64(MaxID))
 	}
 	return nil
 }

@@ -17,11 +17,11 @@ import (
 	"unicode"
 	"unicode/utf8"
 
-	"go.etcd.io/raft/v3"
 	"golang.org/x/text/unicode/norm"
 
 	"github.com/raft-chat/raft-chat/chat"
 	"github.com/raft-chat/raft-chat/httpapi"
+	"github.com/raft-chat/raft-chat/internal/peeraddr"
 )
 
 // Peer is one member of the cluster as the configuration names it.
@@ -167,8 +167,8 @@ func (e *ConfigError) Error() string { return e.Setting + ": " + e.Problem }
 // is refused for a first start, but is a legal stage of a cluster that grows.
 func (c *Config) Validate() error {
 	c.setDefaults()
-	if problem := idProblem(c.ID); problem != "" {
-		return &ConfigError{"id", problem}
+	if err := peeraddr.CheckID(c.ID); err != nil {
+		return &ConfigError{"id", err.Error()}
 	}
 	self, err := c.checkCluster()
 	if err != nil {
@@ -235,16 +235,16 @@ func (c *Config) checkCluster() (Peer, error) {
 	var self *Peer
 	for i := range c.Cluster {
 		p := &c.Cluster[i]
-		if problem := idProblem(p.ID); problem != "" {
-			return Peer{}, &ConfigError{"cluster", problem}
+		if err := peeraddr.CheckID(p.ID); err != nil {
+			return Peer{}, &ConfigError{"cluster", err.Error()}
 		}
 		if slices.Contains(ids, p.ID) {
 			return Peer{}, &ConfigError{"cluster", fmt.Sprintf("id %d is listed twice", p.ID)}
 		}
 		ids = append(ids, p.ID)
-		u, problem := normalizePeerURL(p.URL)
-		if problem != "" {
-			return Peer{}, &ConfigError{"cluster", problem}
+		u, err := peeraddr.ParseURL(p.URL)
+		if err != nil {
+			return Peer{}, &ConfigError{"cluster", err.Error()}
 		}
 		p.URL = u
 		if other, taken := urls[u]; taken {
@@ -280,17 +280,6 @@ func (c *Config) self() Peer {
 		}
 	}
 	return Peer{}
-}
-
-// idProblem says what keeps id from being a member's, or "".
-func idProblem(id uint64) string {
-	switch id {
-	case 0:
-		return "0 is not a node id; ids start at 1"
-	case raft.LocalAppendThread, raft.LocalApplyThread:
-		return fmt.Sprintf("%d is not a node id: raft keeps the two highest numbers for itself", id)
-	}
-	return ""
 }
 
 // checkFirstStart refuses, where they would become the first configuration of
@@ -340,14 +329,12 @@ func (c *Config) checkListeners(self Peer) error {
 	if c.InsecurePeers {
 		return nil
 	}
-	const advice = "is not a loopback address, and peers do not encrypt or authenticate yet; " +
-		"set insecure-peers if the network between the nodes is trusted"
 	if !isLoopback(c.ListenPeer) {
-		return &ConfigError{"listen-peer", c.ListenPeer + " " + advice}
+		return &ConfigError{"listen-peer", c.ListenPeer + " " + peeraddr.NeedsInsecure}
 	}
 	for _, p := range c.Cluster {
-		if !isLoopback(strings.TrimPrefix(p.URL, "http://")) {
-			return &ConfigError{"cluster", p.URL + " " + advice}
+		if !peeraddr.Loopback(p.URL) {
+			return &ConfigError{"cluster", p.URL + " " + peeraddr.NeedsInsecure}
 		}
 	}
 	return nil
@@ -394,30 +381,6 @@ func (c *Config) checkLimits() error {
 		return &ConfigError{"memory-budget", problem}
 	}
 	return nil
-}
-
-// normalizePeerURL returns raw as http://host:port with the host in lower
-// case, or what is wrong with it.
-func normalizePeerURL(raw string) (normal, problem string) {
-	u, err := url.Parse(raw)
-	if err != nil || u.Host == "" || u.Opaque != "" {
-		return "", fmt.Sprintf("%q is not a URL of the form http://host:port", raw)
-	}
-	switch {
-	case u.Scheme == "https":
-		return "", fmt.Sprintf("%q: peers do not speak TLS yet; use http", raw)
-	case u.Scheme != "http":
-		return "", fmt.Sprintf("%q: the scheme of a peer URL is http", raw)
-	case u.User != nil || u.Path != "" && u.Path != "/" || u.RawQuery != "" || u.ForceQuery || u.Fragment != "":
-		return "", fmt.Sprintf("%q: a peer URL is http://host:port with nothing after it", raw)
-	}
-	if problem := addrProblem(u.Host, 1); problem != "" {
-		return "", fmt.Sprintf("%q: %s", raw, problem)
-	}
-	if u.Hostname() == "" {
-		return "", fmt.Sprintf("%q: has no host", raw)
-	}
-	return "http://" + strings.ToLower(u.Host), ""
 }
 
 // addrProblem says what keeps addr from being a host:port, or "".
