@@ -13,20 +13,20 @@ import (
 	"github.com/raft-chat/raft-chat/internal/server"
 )
 
-// The longest body that the configuration allows is committed, through whichever
+// The longest message that the configuration allows is committed, through whichever
 // node it comes, and read everywhere.
 func TestLargestMessage(t *testing.T) {
 	if testing.Short() || raced {
 		t.Skip("moves 32 MiB through three nodes; raftnode has the part that can race")
 	}
 	const largest = 16 << 20
-	refused := server.Config{ID: 1, Cluster: []server.Peer{{ID: 1, URL: "http://127.0.0.1:1"}}, MaxBodyBytes: largest + 1}
+	refused := server.Config{ID: 1, Cluster: []server.Peer{{ID: 1, URL: "http://127.0.0.1:1"}}, MaxMessageBytes: largest + 1}
 	var problem *server.ConfigError
-	if err := refused.Validate(); !errors.As(err, &problem) || problem.Setting != "max-body-bytes" || !strings.Contains(problem.Problem, "16 MiB") {
+	if err := refused.Validate(); !errors.As(err, &problem) || problem.Setting != "max-message-bytes" || !strings.Contains(problem.Problem, "16 MiB") {
 		t.Errorf("a larger limit: %v", err)
 	}
 	c := New(t, 3, func(s *server.Config) {
-		s.MaxBodyBytes, s.MaxMessageBytes, s.RequestTimeout = largest, largest, 2*time.Minute
+		s.MaxMessageBytes, s.RequestTimeout = largest, 2*time.Minute
 		s.TickInterval = 250 * time.Millisecond // three nodes share this process, and perhaps one core
 	})
 	post(t, c, 1, Message{Room: "general", User: "ann", Message: "hello"})
