@@ -102,7 +102,8 @@ func (st *Stream) room(name string) *followed {
 // merge gives the next messages from the store. Of each room it knows the ID of
 // the next message, so it reads little more than it gives.
 func (st *Stream) merge(r pebble.Reader, behind bool, until uint64) (d Delivery, err error) {
-	m := merger{r: r, until: until}
+	m := merger{r: r, until: until, rooms: st.queue[:0]}
+	defer func() { st.queue = m.rooms[:0] }()
 	var gaps []Gap
 	for _, f := range st.rooms {
 		if !f.takes(behind, until) {

@@ -59,6 +59,10 @@ func (m *Message) Encoded(form int, encode func(m *Message) []byte) []byte {
 	return b
 }
 
+// Recent reports whether m was among the newest messages when it was read, so that
+// others are likely to ask for its encodings as well.
+func (m *Message) Recent() bool { return m.encodings != nil }
+
 // kept reports whether p, of a slot, is an encoding.
 func (m *Message) kept(p *[]byte) bool {
 	return p != nil && (m.encodings == nil || p != &m.encodings.none)

@@ -43,6 +43,7 @@ type Stream struct {
 	rooms   []*followed // sorted by name
 	behind  int         // how many of the rooms are behind cursor
 	turn    bool        // of the rooms behind
+	queue   nextFirst   // empty: what a merge needs, to be used again
 
 	// Everything with an ID up to cursor was delivered, but of the rooms behind.
 	cursor uint64

@@ -51,7 +51,7 @@ func (bodyEncoding) status(b []byte, _ bool, _ string, _ uint64) []byte { return
 func (bodyEncoding) end(b []byte, _ *ending) []byte                     { return b }
 
 // appendLine appends m as a line of /json.
-func appendLine(b []byte, m *chat.Message) []byte { return append(append(b, messageJSON(m)...), '\n') }
+func appendLine(b []byte, m *chat.Message) []byte { return append(appendMessage(b, m), '\n') }
 
 // appendRaw appends the text of m as one line: each line end in it becomes a space. What is no text is in base64.
 func appendRaw(b []byte, m *chat.Message) []byte {
@@ -77,7 +77,7 @@ func appendEvent(b []byte, m *chat.Message) []byte {
 	b = append(b, "id: "...)
 	b = strconv.AppendUint(b, m.ID, 10)
 	b = append(b, "\ndata: "...)
-	b = append(b, messageJSON(m)...)
+	b = appendMessage(b, m)
 	return append(b, "\n\n"...)
 }
 

@@ -151,6 +151,14 @@ func encodeFirehose(m *chat.Message) []byte {
 	return prependFrameHeader(b)
 }
 
+// appendMessage appends formJSON of m, shared while m is a recent message that others may want, too.
+func appendMessage(b []byte, m *chat.Message) []byte {
+	if m.Recent() {
+		return append(b, messageJSON(m)...)
+	}
+	return appendMessageTail(appendContent(appendMessageHead(b, m), m), m)
+}
+
 // messageJSON returns m as a JSON object. The bytes are shared: they must not be changed.
 func messageJSON(m *chat.Message) []byte { return m.Encoded(formJSON, encodeMessage) }
 

@@ -91,8 +91,7 @@ func appendFirehoseFrame(b []byte, m *chat.Message) []byte { return append(b, fi
 
 // appendMessageFrame appends m as a frame of /rooms/{room}/ws.
 func appendMessageFrame(b []byte, m *chat.Message) []byte {
-	text := messageJSON(m)
-	return append(appendFrameHeader(b, len(text)), text...)
+	return appendText(b, func(b []byte) []byte { return appendMessage(b, m) })
 }
 
 func (e frameEncoding) messages(b []byte, page []*chat.Message) ([]byte, int) {

@@ -181,18 +181,6 @@ func (c *frameConn) closeWrite() {
 	}
 }
 
-// appendFrameHeader appends the header of a final, unmasked text frame with a payload of length bytes (RFC 6455, 5.2).
-func appendFrameHeader(b []byte, length int) []byte {
-	const finalText = 0x81
-	switch {
-	case length < 126:
-		return append(b, finalText, byte(length))
-	case length <= 0xffff:
-		return binary.BigEndian.AppendUint16(append(b, finalText, 126), uint16(length))
-	}
-	return binary.BigEndian.AppendUint64(append(b, finalText, 127), uint64(length))
-}
-
 // prependFrameHeader puts the header of a final, unmasked text frame (RFC 6455, 5.2) into the maxFrameHeader bytes
 // that b starts with, and returns b from where that header begins.
 func prependFrameHeader(b []byte) []byte {

@@ -31,9 +31,14 @@ type holding struct {
 	gone  chan struct{}
 }
 
-// begin and end are around a write.
-func (h *holding) begin() { h.since.Store(time.Now().UnixNano()) }
-func (h *holding) end()   { h.since.Store(0) }
+// begin and end are around a write. One of what counts with the connection need not be found.
+func (h *holding) begin() {
+	if h.bytes.Load() > budget.Free {
+		h.since.Store(time.Now().UnixNano())
+	}
+}
+
+func (h *holding) end() { h.since.Store(0) }
 
 // resize charges n bytes besides the rooms; false if the budget refuses that.
 func (h *holding) resize(n int) bool {

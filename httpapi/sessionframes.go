@@ -81,25 +81,22 @@ type sessionEncoding struct{}
 
 // messages joins messages into one frame.
 func (sessionEncoding) messages(b []byte, page []*chat.Message) ([]byte, int) {
-	const head, tail = `{"Type":"messages","Messages":[`, `]}`
-	size, n := len(head)+len(tail), 0
-	for _, m := range page {
-		length := len(messageJSON(m)) + 1
-		if n > 0 && len(b)+size+length > joinedBytes {
-			break
+	n := 0
+	b = appendText(b, func(b []byte) []byte {
+		b = append(b, `{"Type":"messages","Messages":[`...)
+		for ; n < len(page); n++ {
+			before := len(b)
+			if n > 0 {
+				b = append(b, ',')
+			}
+			if b = appendMessage(b, page[n]); n > 0 && len(b) > joinedBytes {
+				b = b[:before]
+				break
+			}
 		}
-		size += length
-		n++
-	}
-	b = appendFrameHeader(b, size-1) // the first has no comma
-	b = append(b, head...)
-	for i, m := range page[:n] {
-		if i > 0 {
-			b = append(b, ',')
-		}
-		b = append(b, messageJSON(m)...)
-	}
-	return append(b, tail...), n
+		return append(b, `]}`...)
+	})
+	return b, n
 }
 
 func (sessionEncoding) gap(b []byte, g chat.Gap) []byte {
