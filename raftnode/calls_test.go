@@ -94,8 +94,13 @@ func (m *fakeMember) hello() helloRequest {
 
 // postTo gives a body to the peer listener's handler.
 func postTo(n *Node, path string, body []byte) *httptest.ResponseRecorder {
+	return postWith(n, path, body, "Content-Type", "application/json")
+}
+
+func postWith(n *Node, path string, body []byte, header, value string) *httptest.ResponseRecorder {
 	r := httptest.NewRequest(http.MethodPost, path, bytes.NewReader(body))
 	r.Header.Set("Content-Type", "application/json")
+	r.Header.Set(header, value)
 	w := httptest.NewRecorder()
 	n.peers.server.Handler.ServeHTTP(w, r)
 	return w

@@ -360,7 +360,7 @@ func registerMetrics(r *prometheus.Registry, s *Server) {
 	status := func(f func(raftnode.Status) float64) func() float64 {
 		return func() float64 { return f(s.node.Status()) }
 	}
-	r.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	r.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), newPeerMetrics(s.node))
 	started := time.Now()
 	gauge("uptime_seconds", "Seconds since this process opened the node.", func() float64 { return time.Since(started).Seconds() })
 	gauge("raft_term", "Current raft term.", status(func(s raftnode.Status) float64 { return float64(s.Term) }))
