@@ -28,7 +28,7 @@ func BenchmarkPost(b *testing.B) {
 	body := []byte(`{"Message":"` + strings.Repeat("x", 100) + `","User":"ann"}`)
 	send := func(b *testing.B, n *node, reader *bytes.Reader) {
 		reader.Reset(body)
-		request := httptest.NewRequest("POST", "/rooms/general", reader)
+		request := httptest.NewRequest("POST", "http://127.0.0.1/rooms/general", reader)
 		answer := &discard{header: make(http.Header)}
 		n.server.ServeHTTP(answer, request)
 		if answer.status != http.StatusCreated {
@@ -65,7 +65,7 @@ func BenchmarkPage(b *testing.B) {
 	b.ReportAllocs()
 	for b.Loop() {
 		answer := &discard{header: make(http.Header)}
-		n.server.ServeHTTP(answer, httptest.NewRequest("GET", "/rooms/general?limit=50&consistency=stale", nil))
+		n.server.ServeHTTP(answer, httptest.NewRequest("GET", "http://127.0.0.1/rooms/general?limit=50&consistency=stale", nil))
 		if answer.status != http.StatusOK {
 			b.Fatal(answer.status)
 		}
