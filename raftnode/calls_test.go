@@ -192,7 +192,7 @@ func TestCallIsRefusedToStrangers(t *testing.T) {
 			t.Errorf("%s: %d %s", name, w.Code, w.Body)
 		}
 	}
-	if w := postTo(n, callPath, make([]byte, maxCallBytes+1)); w.Code != http.StatusRequestEntityTooLarge {
+	if w := postTo(n, callPath, make([]byte, maxRequestBytes+1)); w.Code != http.StatusRequestEntityTooLarge {
 		t.Errorf("too large: %d", w.Code)
 	}
 }

@@ -80,6 +80,9 @@
 // # Identity
 //
 // A cluster id is no proof of anything, and rafthttp believes any sender. So
-// members say hello first: see hello.go. Between plaintext members this
-// guards against mistakes, not against attackers; those need certificates.
+// members say hello first (hello.go), and what they say counts when a call back
+// to their recorded address has confirmed it (trust.go). Nothing unverified ends,
+// grows or slows a node or changes a member: connections are bounded by door.go,
+// raft messages screened by screen.go, streams by roundtrip.go. On plaintext the
+// address is the proof; who can take it over needs certificates to be kept out.
 package raftnode

@@ -22,9 +22,9 @@ const (
 	confirmPath = "/member/v1/confirm"
 	callPath    = "/member/v1/call"
 
-	maxHelloBytes = 4 << 10
-	maxCallBytes  = 1 << 20
-	callTimeout   = 5 * time.Second
+	maxRequestBytes = 4 << 10
+	maxReplyBytes   = 1 << 20
+	callTimeout     = 5 * time.Second
 )
 
 // caller says who asks; it is part of every request between members.
@@ -170,7 +170,7 @@ func (p *peers) askCluster(ctx context.Context) error {
 
 func (p *peers) serveHello(w http.ResponseWriter, r *http.Request) {
 	var q helloRequest
-	if !p.read(w, r, maxHelloBytes, &q) {
+	if !p.read(w, r, &q) {
 		return
 	}
 	n := p.n
@@ -185,6 +185,7 @@ func (p *peers) serveHello(w http.ResponseWriter, r *http.Request) {
 	}
 	switch {
 	case refusal != nil:
+		p.doubt(&q)
 		p.refused.add("hello_" + refusal.Code)
 		answerError(w, http.StatusConflict, refusal)
 		return
@@ -192,6 +193,7 @@ func (p *peers) serveHello(w http.ResponseWriter, r *http.Request) {
 		// What is said from here on counts, so it has to be the member that says it.
 		x := p.verified(r.Context(), q.From, q.Secret)
 		if x == nil {
+			p.doubt(&q)
 			p.refused.add("hello_" + codeUnconfirmed)
 			answerError(w, http.StatusServiceUnavailable, errorf(codeUnconfirmed, "a call back from member %d to the recorded URL of member %d has not confirmed this hello", n.cfg.ID, q.From))
 			return
@@ -205,6 +207,23 @@ func (p *peers) serveHello(w http.ResponseWriter, r *http.Request) {
 		p.welcome(x, q.Incarnation)
 	}
 	answer(w, helloReply{Version: helloVersion, ClusterID: n.identity.ClusterID, ID: n.cfg.ID, Incarnation: n.identity.Incarnation, TimeNS: n.cfg.Clock.Now().UnixNano()})
+}
+
+// doubt logs, now and then, that somebody who is not believed says that this
+// directory was wiped. A directory whose list names only members that are gone
+// can hear of it in no other way.
+func (p *peers) doubt(q *helloRequest) {
+	err := p.n.replica.mistaken(q.Expected)
+	if err == nil {
+		return
+	}
+	p.mu.Lock()
+	times, due := p.doubts.due(p.n.cfg.Clock.Now(), err)
+	p.mu.Unlock()
+	if due {
+		p.n.logger.Warn("somebody who cannot be verified says that this data directory is not the one that the cluster knows; if it was wiped or swapped, that is so",
+			"says_to_be", q.From, "times", times, "remedy", remedy(p.n.cfg.ID))
+	}
 }
 
 // checkHello returns why a hello is refused, whoever sends it, or nil. It changes
@@ -332,7 +351,7 @@ func (p *peers) post(ctx context.Context, url string, request, reply any) error 
 		return err
 	}
 	defer resp.Body.Close()
-	b, err := io.ReadAll(io.LimitReader(resp.Body, maxCallBytes))
+	b, err := io.ReadAll(io.LimitReader(resp.Body, maxReplyBytes))
 	if err != nil {
 		return err
 	}
@@ -359,7 +378,7 @@ func refusalOf(e *Error) error {
 
 // read decodes a request, or answers why it cannot. A browser cannot send the
 // content type to another origin without asking first.
-func (p *peers) read(w http.ResponseWriter, r *http.Request, limit int64, v any) bool {
+func (p *peers) read(w http.ResponseWriter, r *http.Request, v any) bool {
 	refuse := func(status int, code, format string, args ...any) bool {
 		p.refused.add(code)
 		w.Header().Set("Connection", "close") // what it has sent is not read to its end
@@ -372,10 +391,10 @@ func (p *peers) read(w http.ResponseWriter, r *http.Request, limit int64, v any)
 	if r.Header.Get("Origin") != "" || r.Header.Get("Sec-Fetch-Site") != "" {
 		return refuse(http.StatusForbidden, "web_page", "this listener is for members, not for web pages")
 	}
-	if r.ContentLength > limit {
-		return refuse(http.StatusRequestEntityTooLarge, "body_too_large", "a body of more than %d bytes is not taken", limit)
+	if r.ContentLength > maxRequestBytes {
+		return refuse(http.StatusRequestEntityTooLarge, "body_too_large", "a body of more than %d bytes is not taken", maxRequestBytes)
 	}
-	b, err := io.ReadAll(http.MaxBytesReader(w, r.Body, limit))
+	b, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxRequestBytes))
 	if err == nil {
 		err = json.Unmarshal(b, v)
 	}

@@ -197,7 +197,7 @@ func (n *Node) callLeader(ctx context.Context, leader uint64, q callRequest) (ca
 func (p *peers) serveCall(w http.ResponseWriter, r *http.Request) {
 	n := p.n
 	var q callRequest
-	if !p.read(w, r, maxCallBytes, &q) {
+	if !p.read(w, r, &q) {
 		return
 	}
 	if q.To != n.cfg.ID || q.ClusterID != n.identity.ClusterID || n.IsIDRemoved(q.From) || !n.cfg.reachable(q.From, n.cfg.ID) ||

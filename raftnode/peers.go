@@ -38,6 +38,7 @@ type peers struct {
 	seen     map[uint64]Incarnation              // as they said in a hello
 	requests map[*http.ResponseController]uint64 // of rafthttp, under way, by member
 	others   []*membership                       // what members that were met know, see vouched
+	doubts   lasting                             // that are cast on this directory, see doubt
 	closed   bool
 	handling sync.WaitGroup // of requests; counted up under mu while not closed
 }

@@ -190,7 +190,7 @@ func (p *peers) confirm(x *peer) error {
 func (p *peers) serveConfirm(w http.ResponseWriter, r *http.Request) {
 	n := p.n
 	var q confirmRequest
-	if !p.read(w, r, maxHelloBytes, &q) {
+	if !p.read(w, r, &q) {
 		return
 	}
 	x, _ := p.holds(q.From, secret{})

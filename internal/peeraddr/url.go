@@ -13,7 +13,7 @@ const MaxURL = 300
 // NeedsInsecure is what is said about a URL that is not on this machine, where
 // peers may not speak in plaintext.
 const NeedsInsecure = "is not a loopback address, and peers do not encrypt or authenticate yet; " +
-	"set insecure-peers if the network between the nodes is trusted"
+	"set --insecure-peers if the network between the nodes is trusted"
 
 // ParseURL returns the one text by which a peer URL is known everywhere:
 // http://HOST:PORT, with the host in lower case and without a trailing dot, an
