@@ -90,7 +90,10 @@ func (c *core) contradicts(m *raftpb.Message) string {
 			return badIndex
 		}
 	case raftpb.MsgHeartbeatResp:
-		if context := m.GetContext(); current && len(context) > 0 && (c.asked.term != m.GetTerm() || binary.LittleEndian.Uint64(context) > c.asked.position) {
+		// One that led in this term, and was started again, follows in it now and
+		// can still get an answer to what it asked; raft overlooks that.
+		if context := m.GetContext(); current && len(context) > 0 && (c.asked.term != m.GetTerm() || binary.LittleEndian.Uint64(context) > c.asked.position) &&
+			c.rn.BasicStatus().RaftState == raft.StateLeader {
 			return badContext
 		}
 	}

@@ -227,6 +227,7 @@ func TestImpossibleMessagesAreDropped(t *testing.T) {
 			m.Index, m.Reject, m.RejectHint = new(uint64(1)), new(true), new(uint64(math.MaxUint64))
 		}), reason: badIndex, lead: true},
 		{what: "answer to a heartbeat", m: message(raftpb.MsgHeartbeatResp, 2, 2), lead: true},
+		{what: "answer to what it asked when it led in this term, before its last start", m: with(message(raftpb.MsgHeartbeatResp, 2, 1), func(m *raftpb.Message) { m.Context = position(21) })},
 		{what: "half an answer", m: with(message(raftpb.MsgHeartbeatResp, 2, 2), func(m *raftpb.Message) { m.Context = []byte{1, 2, 3} }), reason: badContext, lead: true},
 		{what: "answer to what was not asked", m: with(message(raftpb.MsgHeartbeatResp, 2, 2), func(m *raftpb.Message) { m.Context = position(1) }), reason: badContext, lead: true},
 		{what: "answer to everything", m: with(message(raftpb.MsgHeartbeatResp, 2, 2), func(m *raftpb.Message) { m.Context = position(math.MaxUint64) }), reason: badContext, lead: true},
