@@ -39,7 +39,7 @@ func (c Cursor) Beyond() error {
 // beyondID is the answer to a cursor beyond the newest ID.
 func beyondID(id, head uint64) *Error {
 	return fail(CodeCursorBeyondHead, fmt.Sprintf(
-		"no message has the ID %d yet, the newest has %d; a Unix time is since=@%d", id, head, id))
+		"no message has the ID %d yet, the newest has %d; a Unix time is written since=@SECONDS", id, head))
 }
 
 // beyondSeq is the answer to a cursor beyond the newest message of a room.

@@ -23,13 +23,16 @@
 //
 // A Stream delivers the messages of some or all rooms in ID order. It is told
 // that there is something to read by the hub and reads it from the recent
-// messages or, further back, from the store. A stream that is not read costs
-// its cursor.
+// messages or, further back, from the store, where it knows the ID of the next
+// message of each room (merge.go): a step costs what it delivers, and not what its
+// rooms hold. A stream that is not read costs its cursors. Rooms can be added and
+// removed. A cursor that is ahead of this node is asked about in the cluster
+// (doubts.go); one that nobody has reached is told of as a Gap.
 //
 // Trim drops the oldest messages of a room, through the log and in bounded steps.
 // What is dropped is gone at once for every reader, the recent messages
 // included, and its client message ids are free. A stream that had yet to deliver
-// some of it tells of a Gap instead (delivery.go), before anything else: so
+// some of it tells of a Gap instead (delivery.go), before anything behind it: so
 // whoever has everything up to an ID also knows of every gap up to it, and can
 // go on from there.
 //
@@ -58,7 +61,8 @@
 // Apply, Restore and Close of a Store are serialised; reads run beside them. The
 // Store owns one goroutine, that of its hub, from OpenStore to Close, and the
 // engine's own. The Service owns the batcher's goroutines, which live while
-// commands wait; Close waits for them. Streams have none: they run in the
-// goroutine that calls Next. Close streams first, then the Service, then the
+// commands wait; Close waits for them. Streams run in the goroutine that calls
+// Next; only a question to the cluster has one of its own, which ends with the
+// stream's Close. Close streams first, then the Service, then the
 // log, then the Store.
 package chat

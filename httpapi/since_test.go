@@ -23,6 +23,11 @@ func TestParseSince(t *testing.T) {
 		"2026-01-02T16:00:00.5+02:00":    {before: now.Add(-time.Hour + time.Second/2)},
 		"2026-01-02T16:00:00 02:00":      {before: now.Add(-time.Hour)},
 		"2026-01-02T14:00:00.000000000Z": {before: now.Add(-time.Hour)},
+		"@0":                             {before: time.Unix(0, 0)},
+		"@1767362400":                    {before: now.Add(-time.Hour)},
+		"@1767362400.25":                 {before: now.Add(-time.Hour + time.Second/4)},
+		"@1767362400.000000001":          {before: now.Add(-time.Hour + 1)},
+		"@253402300799":                  {before: time.Unix(253402300799, 0)},
 	} {
 		got, ok := parseSince(text, now)
 		if !ok || got.cursor != want.cursor || !got.before.Equal(want.before) {
@@ -31,9 +36,20 @@ func TestParseSince(t *testing.T) {
 	}
 }
 
+func TestParseSinceRefuses(t *testing.T) {
+	for _, text := range []string{
+		"", "x", "-1", "+1", "1_000", " 1", "-10m", "10x", "yesterday", "@", "@x", "@-1", "@+1", "@ 1", "@1.", "@.5", "@1.x", "@1.-5", "@1e9",
+		"@0x10", "@1.0000000001", "@253402300800", "@18446744073709551616", "18446744073709551616", "@@1", "2026-13-01T00:00:00Z",
+	} {
+		if at, ok := parseSince(text, time.Now()); ok {
+			t.Errorf("%q is %+v", text, at)
+		}
+	}
+}
+
 // Whatever since is, it is one place or refused, and a number is always that ID.
 func FuzzParseSince(f *testing.F) {
-	for _, text := range []string{"", "all", "latest", "12", "10m", "-1s", "2026-01-02T14:00:00Z", "0001-01-01T00:00:00Z", "9999999h"} {
+	for _, text := range []string{"", "all", "latest", "12", "10m", "-1s", "2026-01-02T14:00:00Z", "0001-01-01T00:00:00Z", "9999999h", "@1700000000", "@1.5", "@", "@-1", "@253402300800", "@1.0000000001"} {
 		f.Add(text)
 	}
 	now := time.Date(2026, 1, 2, 15, 0, 0, 0, time.UTC)
