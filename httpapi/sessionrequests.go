@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"io"
-	"slices"
 	"time"
 
 	"github.com/coder/websocket"
@@ -30,7 +29,7 @@ func (v *session) read() error {
 		// An error means that the connection has ended, which reading will tell.
 		_ = f.frames.SetReadDeadline(time.Now().Add(frameTime))
 		buffer := f.server.bodies.Get().(*[]byte)
-		frame, err := readFrame(message, (*buffer)[:0], &lease)
+		frame, err := readFrame(message, (*buffer)[:0], int(f.server.options.MaxBody), &lease)
 		refused := errors.Is(err, errNoRoom)
 		if refused {
 			_, err = io.Copy(io.Discard, message)
@@ -72,14 +71,16 @@ func noRoom() *problem {
 	return p
 }
 
-// readFrame appends everything that r has to b. What it holds is in the lease; with errNoRoom it is the beginning of r.
-func readFrame(r io.Reader, b []byte, lease *budget.Lease) ([]byte, error) {
+// readFrame appends everything that r has, limit bytes at most, to b. What it holds is in the lease; with errNoRoom it is
+// the beginning of r.
+func readFrame(r io.Reader, b []byte, limit int, lease *budget.Lease) ([]byte, error) {
 	for {
 		if len(b) == cap(b) {
-			if !lease.Resize(2 * int64(cap(b))) {
+			size := max(1<<10, min(2*cap(b), limit+1))
+			if !lease.Resize(int64(size)) {
 				return b, errNoRoom
 			}
-			b = slices.Grow(b, max(1<<10, cap(b)))
+			b = append(make([]byte, 0, size), b...)
 		}
 		n, err := r.Read(b[len(b):cap(b)])
 		b = b[:len(b)+n]

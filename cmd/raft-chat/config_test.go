@@ -285,6 +285,7 @@ func TestConfigurationRefused(t *testing.T) {
 		{name: "body too small for a message", args: "--max-body-bytes 1KiB", want: "--max-body-bytes: 1024 is less than the 409600 that a message of max-message-bytes (65536) can take"},
 		{name: "body too small for long messages", args: "--max-message-bytes 512KiB --max-body-bytes 1MiB", want: "--max-body-bytes: 1048576 is less than the 3162112"},
 		{name: "message too large", args: "--max-message-bytes 17MiB", want: "--max-message-bytes: 17825792 is not between 1 and 16777216 (16 MiB)"},
+		{name: "messages too long for the budget", args: "--max-message-bytes 4MiB --memory-budget 64MiB", want: "--max-message-bytes: a message of 4194304 bytes can take 25182208 as JSON, more than the 13421760 that memory-budget (67108864) leaves"},
 		{name: "name that does not show", args: "--name n\u200b", want: "--name: must not hold U+200B ZERO WIDTH SPACE (character 2)"},
 		{name: "a budget too small to serve", args: "--memory-budget 31MiB", want: "--memory-budget: 32505856 is less than 32 MiB"},
 		{name: "no budget at all", args: "--memory-budget 0", want: "--memory-budget: must be more than 0"},

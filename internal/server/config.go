@@ -21,6 +21,7 @@ import (
 
 	"github.com/raft-chat/raft-chat/chat"
 	"github.com/raft-chat/raft-chat/httpapi"
+	"github.com/raft-chat/raft-chat/internal/budget"
 	"github.com/raft-chat/raft-chat/internal/peeraddr"
 )
 
@@ -379,6 +380,12 @@ func (c *Config) checkLimits() error {
 	}
 	if problem := memoryBudgetProblem(c.MemoryBudget, max(usableMemory(), DefaultMemoryBudget())); problem != "" {
 		return &ConfigError{"memory-budget", problem}
+	}
+	// What is read grows by doubling.
+	need, room := min(2*httpapi.BodyFor(c.MaxMessageBytes), c.MaxBodyBytes+1), budget.New(c.MemoryBudget).Account(budget.Requests).Limit()
+	if need > room {
+		return &ConfigError{"max-message-bytes", fmt.Sprintf("a message of %d bytes can take %d as JSON, more than the %d that memory-budget (%d) leaves for requests; it takes a memory-budget of %dMiB",
+			c.MaxMessageBytes, httpapi.BodyFor(c.MaxMessageBytes), room, c.MemoryBudget, need*(c.MemoryBudget/room+1)>>20+1)}
 	}
 	return nil
 }
