@@ -8,6 +8,7 @@ import (
 	"google.golang.org/grpc/encoding"
 	_ "google.golang.org/grpc/encoding/proto" // registers the codec that codec builds on
 	"google.golang.org/grpc/mem"
+	"google.golang.org/protobuf/proto"
 )
 
 // A request that cannot be decoded is its client's mistake, but gRPC answers it
@@ -37,6 +38,27 @@ func (in *incoming) refusal() error {
 type codec struct{ encoding.CodecV2 }
 
 func newCodec() codec { return codec{encoding.GetCodecV2("proto")} }
+
+// pooledAnswer is the largest answer whose buffer is one of gRPC's, in bytes: for a
+// longer one they have a mebibyte, which a client that does not read would hold.
+const pooledAnswer = 32 << 10
+
+// Marshal implements encoding.CodecV2.
+func (c codec) Marshal(v any) (mem.BufferSlice, error) {
+	m, ok := v.(proto.Message)
+	if !ok {
+		return c.CodecV2.Marshal(v)
+	}
+	size := proto.Size(m)
+	if size <= pooledAnswer {
+		return c.CodecV2.Marshal(v)
+	}
+	b, err := proto.MarshalOptions{}.MarshalAppend(make([]byte, 0, size), m)
+	if err != nil {
+		return nil, err
+	}
+	return mem.BufferSlice{mem.SliceBuffer(b)}, nil
+}
 
 // Unmarshal implements encoding.CodecV2.
 func (c codec) Unmarshal(data mem.BufferSlice, v any) error {

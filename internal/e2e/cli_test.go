@@ -134,7 +134,7 @@ func TestCLI(t *testing.T) {
 		t.Errorf("rooms gen -o json (-want +got):\n%s", diff)
 	}
 	wantRun(t, c.shell(some, `raft-chat rooms none -o json`), 0, "[]\n", "")
-	wantRun(t, c.shell(some, `raft-chat tail none --poll`), 0, "", "lost "+dead)
+	wantRun(t, c.shell(some, `raft-chat tail none --poll`), 0, "", "cannot reach "+dead)
 	wantRun(t, c.shell(some, `raft-chat tail none --poll --quiet`), 0, "", "")
 
 	c.wantMembers(some)
@@ -154,10 +154,10 @@ func TestCLI(t *testing.T) {
 		{some, `raft-chat send`, "a room and a message", 2},
 		{some, `raft-chat rooms -o yaml`, "table or json", 2},
 		{some, `raft-chat sned general x`, "sned", 2},
-		{[]string{"127.0.0.1"}, `raft-chat members`, "RAFT_CHAT_ENDPOINTS", 2},
+		{[]string{"ftp://127.0.0.1"}, `raft-chat members`, "RAFT_CHAT_ENDPOINTS", 2},
 		{[]string{dead}, `raft-chat send --user u --timeout 300ms general x`, "refused", 4},
 		{[]string{dead}, `raft-chat rooms --timeout 300ms`, "refused", 4},
-		{[]string{dead}, `raft-chat tail --quiet --timeout 300ms general`, "context canceled: no stream for longer than --timeout; last tried", 4},
+		{[]string{dead}, `raft-chat tail --quiet --timeout 300ms general`, "no node could answer (for longer than --timeout); last tried", 4},
 	} {
 		p := c.shell(tt.endpoints, tt.line)
 		wantRun(t, p, tt.code, "", tt.says)
