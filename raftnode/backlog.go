@@ -52,7 +52,6 @@ func (b *backlog) take(entries []*raftpb.Entry, applied uint64) bool {
 // grow notes what raft hands out to be written: entries, or a snapshot that
 // replaces the log.
 func (b *backlog) grow(snapshot uint64, entries []*raftpb.Entry, applied uint64) {
-	b.coming = 0
 	if snapshot != 0 {
 		b.sizes.reset(snapshot)
 	}

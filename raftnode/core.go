@@ -222,6 +222,7 @@ func (c *core) propose(p *proposal) {
 
 // ready returns the next work, and whether there was any.
 func (c *core) ready() (out output, any bool) {
+	c.backlog.coming = 0 // is in what follows, or raft did not take it
 	if !c.rn.HasReady() {
 		return out, false
 	}

@@ -229,6 +229,9 @@ func configuration(cs *raftpb.ConfState, self uint64) bool {
 // noteTruncation keeps lastAtLeast true until raft says how its log ends: what m
 // brings can replace its end by less.
 func (c *core) noteTruncation(m *raftpb.Message) {
+	if m.GetTerm() < c.term {
+		return // raft does nothing with it, and there may be no Ready
+	}
 	switch m.GetType() {
 	case raftpb.MsgApp:
 		if n := len(m.GetEntries()); n > 0 {

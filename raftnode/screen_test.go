@@ -320,6 +320,29 @@ func TestCommitIsJudgedAfterATruncation(t *testing.T) {
 	}
 }
 
+// What comes late, of a leader of before, takes nothing back.
+func TestCommitIsJudgedAfterALateMessage(t *testing.T) {
+	s := newScreened(t)
+	s.Step(with(message(raftpb.MsgApp, 3, 6), func(m *raftpb.Message) {
+		m.Index, m.LogTerm = new(uint64(1)), new(uint64(1))
+		for i := range uint64(9) {
+			m.Entries = append(m.Entries, &raftpb.Entry{Term: new(uint64(6)), Index: new(i + 2)})
+		}
+	}))
+	s.settle()
+	s.Step(with(message(raftpb.MsgSnap, 2, 5), func(m *raftpb.Message) {
+		m.Snapshot = &raftpb.Snapshot{Metadata: &raftpb.SnapshotMetadata{Index: new(uint64(4)), Term: new(uint64(5)), ConfState: &raftpb.ConfState{Voters: []uint64{1, 2, 3}}}}
+	}))
+	s.Step(with(message(raftpb.MsgApp, 2, 5), func(m *raftpb.Message) {
+		m.Index, m.LogTerm, m.Entries = new(uint64(1)), new(uint64(1)), []*raftpb.Entry{{Term: new(uint64(5)), Index: new(uint64(2))}}
+	}))
+	s.Step(with(message(raftpb.MsgHeartbeat, 3, 6), func(m *raftpb.Message) { m.Commit = new(uint64(10)) }))
+	s.settle()
+	if got := s.Status().Commit; got != 10 || len(s.Dropped()) > 0 {
+		t.Errorf("commit %d, dropped %v", got, s.Dropped())
+	}
+}
+
 // script reads numbers for FuzzMessages; those at the edges come often.
 type script struct{ b []byte }
 
