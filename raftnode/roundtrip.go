@@ -43,7 +43,8 @@ func ownRoundTrippers(t *rafthttp.Transport, s secret) error {
 			return fmt.Errorf("the %s of rafthttp is a %T", name, *rt)
 		}
 		// The prober of the transport uses the same one.
-		base.Proxy, base.DialContext, base.Dial = nil, dialer.dial, nil //nolint:staticcheck // it is rafthttp that sets it
+		// DialContext takes the place of the Dial that rafthttp sets.
+		base.Proxy, base.DialContext = nil, dialer.dial
 		base.IdleConnTimeout = clientIdleTimeout
 		*rt = &memberRoundTripper{base: base, secret: s.String()}
 	}

@@ -150,7 +150,7 @@ func TestImpossibleMessagesAreDropped(t *testing.T) {
 		return with(message(raftpb.MsgProp, 2, 0), func(m *raftpb.Message) { m.Entries = entries })
 	}
 	unknown := func(e *raftpb.Entry) *raftpb.Entry {
-		e.ProtoReflect().SetUnknown([]byte{15<<3 | 0, 1})
+		e.ProtoReflect().SetUnknown([]byte{15 << 3, 1})
 		return e
 	}
 	for _, tt := range []struct {

@@ -396,7 +396,7 @@ func TestPrintable(t *testing.T) {
 
 func TestPrintableName(t *testing.T) {
 	for in, want := range map[string]string{
-		"general": "general", "a b": "a b", "👩‍👩‍👧 ❤️": "👩‍👩‍👧 ❤️", "می‌خواهم": "می‌خواهم", "": "",
+		"general": "general", "a b": "a b", "👩‍👩‍👧 ❤️": "👩‍👩‍👧 ❤️", "می\u200cخواهم": "می\u200cخواهم", "": "",
 		"general\u200b": `general\u200b`, " general ": `\x20general\x20`, "a  b": `a \x20b`, "   ": `\x20\x20\x20`, "\u00a0": `\u00a0`, "\u3000a": `\u3000a`,
 		"a\u202eb\n\xff": `a\u202eb\n\xff`, "a\u200db": `a\u200db`, "\u2800": `\u2800`, "a\U000e0041": `a\U000e0041`, "a\ufe0f": `a\ufe0f`, "\u3164": `\u3164`,
 	} {
