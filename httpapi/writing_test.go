@@ -170,7 +170,7 @@ func escapings(limit int) map[string][2]string {
 // A message that may be stored can be sent however it is written, and is
 // delivered.
 func TestLongestMessages(t *testing.T) {
-	for _, limit := range []int{chat.MaxMessage, 512 << 10} {
+	for _, limit := range []int{chat.MaxMessage, 200 << 10} {
 		n := newNodeWith(t, chat.ServiceOptions{MaxMessage: limit}, nil)
 		for name, text := range escapings(limit) {
 			raw, escaped := text[0], text[1]
@@ -252,6 +252,7 @@ func TestLongFramesWithoutMemory(t *testing.T) {
 	requests.Give(all)
 	c.say(`{"Type":"send","Id":"z","Room":"r","User":"u","Message":"%s"}`, long)
 	c.of("ack", "z")
+	_ = c.conn.CloseNow()
 	n.server.Shutdown()
 	if used := requests.Used(); used != 0 {
 		t.Errorf("%d bytes are still taken", used)
