@@ -118,10 +118,13 @@ const (
 	// maxFrame bounds one message or entry on a stream. An entry holds at most one
 	// batch of commands, and those are bounded far below.
 	maxFrame = 128 << 20
-	// maxFrameEntries bounds the entries of one message: raft sends a megabyte at
-	// a time, and an entry has a term and an index.
+	// maxEntries bounds the entries of one message: raft sends a megabyte at a
+	// time, and an entry has a term and an index.
 	maxEntries = 1 << 20
-	keptPiece  = 1 << 20 // a larger buffer is let go
+	// judgedPiece is how much of an entry is held back until it is judged. What
+	// follows is the rest of its data, which may be anything.
+	judgedPiece = 64 << 10
+	keptPiece   = 1 << 20 // a larger buffer is let go
 	// maxRefusal bounds what is read of a refusal.
 	maxRefusal = 64 << 10
 )
@@ -133,6 +136,7 @@ type checkedStream struct {
 	appends bool   // a stream of MsgApp; else of all other messages
 	piece   []byte // that was read and judged
 	rest    []byte // of it, not yet passed on
+	raw     int    // bytes behind the piece that need no judgement
 	entries uint64 // of the current MsgApp, that are still to come
 	within  bool   // a MsgApp whose entries come one by one
 	err     error
@@ -140,7 +144,7 @@ type checkedStream struct {
 
 // Read implements io.Reader.
 func (s *checkedStream) Read(p []byte) (int, error) {
-	for len(s.rest) == 0 {
+	for len(s.rest) == 0 && s.raw == 0 {
 		if s.err != nil {
 			return 0, s.err
 		}
@@ -152,8 +156,18 @@ func (s *checkedStream) Read(p []byte) (int, error) {
 			s.rest = s.piece
 		}
 	}
-	n := copy(p, s.rest)
-	s.rest = s.rest[n:]
+	if len(s.rest) > 0 {
+		n := copy(p, s.rest)
+		s.rest = s.rest[n:]
+		return n, nil
+	}
+	n, err := s.body.Read(p[:min(len(p), s.raw)])
+	if s.raw -= n; err != nil && s.raw > 0 {
+		s.err, s.raw = noEnd(err), 0
+	}
+	if n == 0 {
+		return 0, s.err
+	}
 	return n, nil
 }
 
@@ -161,18 +175,14 @@ func (s *checkedStream) Read(p []byte) (int, error) {
 func (s *checkedStream) Close() error { return s.body.Close() }
 
 // next reads the next piece that can be judged by itself.
-func (s *checkedStream) next() error {
+func (s *checkedStream) next() (err error) {
 	switch {
 	case !s.appends:
-		_, err := s.sized() // its decoder looks at the content itself
+		s.raw, err = s.length() // its decoder looks at the content itself
 		return err
 	case s.within && s.entries > 0:
 		s.entries--
-		b, err := s.sized()
-		if err == nil && !decodable(b) {
-			err = fmt.Errorf("stream: %d bytes that are no entry", len(b))
-		}
-		return err
+		return s.entry()
 	case s.within:
 		s.within = false
 		_, err := s.number() // the commit index
@@ -190,26 +200,52 @@ func (s *checkedStream) next() error {
 		}
 		s.within = true
 	case 2: // a whole message
-		var b []byte
-		if b, err = s.sized(); err == nil {
-			err = proto.Unmarshal(b, &raftpb.Message{})
-		}
+		return s.message()
 	default:
 		err = fmt.Errorf("stream: a frame of type %d", kind[0])
 	}
 	return err
 }
 
-// sized reads a length and as many bytes, which it returns.
-func (s *checkedStream) sized() ([]byte, error) {
+func (s *checkedStream) message() error {
+	n, err := s.length()
+	if err != nil {
+		return err
+	}
+	b, err := s.take(n)
+	if err == nil && !decodableMessage(b) {
+		err = fmt.Errorf("stream: %d bytes that are no message", n)
+	}
+	return err
+}
+
+// entry judges an entry. The data of a long one comes last.
+func (s *checkedStream) entry() error {
+	n, err := s.length()
+	if err != nil {
+		return err
+	}
+	b, err := s.take(min(n, judgedPiece))
+	if err != nil {
+		return err
+	}
+	if s.raw = n - len(b); !decodable(b, s.raw) {
+		s.raw = 0
+		return fmt.Errorf("stream: %d bytes that are no entry", n)
+	}
+	return nil
+}
+
+// length reads how long what follows is.
+func (s *checkedStream) length() (int, error) {
 	n, err := s.number()
 	if err == nil && n > maxFrame {
 		err = fmt.Errorf("stream: a frame of %d bytes", n)
 	}
 	if err != nil {
-		return nil, err
+		return 0, err
 	}
-	return s.take(int(n))
+	return int(n), nil
 }
 
 func (s *checkedStream) number() (uint64, error) {
@@ -220,33 +256,72 @@ func (s *checkedStream) number() (uint64, error) {
 	return binary.BigEndian.Uint64(b), nil
 }
 
-// take adds n bytes to the piece and returns them. Memory grows with what has
-// come, not with what was announced.
+// take adds n bytes to the piece and returns them.
 func (s *checkedStream) take(n int) ([]byte, error) {
 	from := len(s.piece)
-	for n > 0 {
-		at, step := len(s.piece), min(n, 64<<10)
-		s.piece = slices.Grow(s.piece, step)[:at+step]
-		if _, err := io.ReadFull(s.body, s.piece[at:]); err != nil {
-			if errors.Is(err, io.EOF) && (at > 0 || s.within) {
-				err = io.ErrUnexpectedEOF
-			}
-			return nil, err
+	s.piece = slices.Grow(s.piece, n)[:from+n]
+	if _, err := io.ReadFull(s.body, s.piece[from:]); err != nil {
+		if from > 0 || s.within {
+			err = noEnd(err)
 		}
-		n -= step
+		return nil, err
 	}
 	return s.piece[from:], nil
 }
 
-// decodable reports whether b can be unmarshalled, without doing it: the entry's
-// data would be copied once more.
-func decodable(b []byte) bool {
+// noEnd makes an end one that was not expected.
+func noEnd(err error) error {
+	if errors.Is(err, io.EOF) {
+		return io.ErrUnexpectedEOF
+	}
+	return err
+}
+
+// decodable reports whether b and the more bytes that follow can be unmarshalled
+// as a message that has no others in it, without doing it: the data would be
+// copied once more. What follows has to be of the last field that begins in b.
+func decodable(b []byte, more int) bool {
 	for len(b) > 0 {
-		field, _, n := protowire.ConsumeField(b)
+		field, kind, n := protowire.ConsumeTag(b)
 		if n < 0 || field > protowire.MaxValidNumber {
 			return false
 		}
-		b = b[n:]
+		if more > 0 && kind == protowire.BytesType {
+			size, m := protowire.ConsumeVarint(b[n:])
+			if rest := len(b) - n - m; m > 0 && size > uint64(rest) {
+				return size == uint64(rest+more)
+			}
+		}
+		m := protowire.ConsumeFieldValue(field, kind, b[n:])
+		if m < 0 {
+			return false
+		}
+		b = b[n+m:]
+	}
+	return more == 0
+}
+
+// entriesField is that of the entries in a raft message.
+const entriesField = 7
+
+// decodableMessage reports the same of a raft message.
+func decodableMessage(b []byte) bool {
+	for len(b) > 0 {
+		field, kind, n := protowire.ConsumeTag(b)
+		if n < 0 || field > protowire.MaxValidNumber {
+			return false
+		}
+		m := protowire.ConsumeFieldValue(field, kind, b[n:])
+		if m < 0 {
+			return false
+		}
+		if kind == protowire.BytesType {
+			v, _ := protowire.ConsumeBytes(b[n:])
+			if field == entriesField && !decodable(v, 0) || field != entriesField && proto.Unmarshal(b[:n+m], &raftpb.Message{}) != nil {
+				return false
+			}
+		}
+		b = b[n+m:]
 	}
 	return true
 }

@@ -57,21 +57,23 @@ func TestStreamEndsBeforeWhatCannotBe(t *testing.T) {
 		appends bool
 		b       []byte
 	}{
-		"an unknown type":             {true, []byte("<html>")},
-		"more entries than can be":    {true, number([]byte{1}, math.MaxUint64)},
-		"many entries":                {true, number([]byte{1}, maxEntries+1)},
-		"an entry longer than can be": {true, number(number([]byte{1}, 1), math.MaxInt64)},
-		"an entry that is none":       {true, append(number(number([]byte{1}, 1), 2), 0xff, 0xff)},
-		"an entry of field 0":         {true, append(number(number([]byte{1}, 1), 2), 0, 0)},
-		"an entry of field 2²⁹":       {true, append(number(number([]byte{1}, 1), 6), 0x80, 0x80, 0x80, 0x80, 0x10, 0)},
-		"a long message":              {true, number([]byte{2}, math.MaxUint64)},
-		"a message that is none":      {true, append(number([]byte{2}, 1), 0xff)},
-		"another long message":        {false, number(nil, maxFrame+1)},
-		"the longest message":         {false, number(nil, math.MaxUint64)},
-		"less than was announced":     {false, append(number(nil, maxFrame), 1, 2, 3)},
+		"an unknown type":              {true, []byte("<html>")},
+		"more entries than can be":     {true, number([]byte{1}, math.MaxUint64)},
+		"many entries":                 {true, number([]byte{1}, maxEntries+1)},
+		"an entry longer than can be":  {true, number(number([]byte{1}, 1), math.MaxInt64)},
+		"an entry that is none":        {true, append(number(number([]byte{1}, 1), 2), 0xff, 0xff)},
+		"a long entry that is none":    {true, append(number(number([]byte{1}, 1), 1<<20), bytes.Repeat([]byte{0xff}, 1<<20)...)},
+		"a long entry that ends early": {true, append(append(number(number([]byte{1}, 1), 1<<20), 4<<3|2, 0x80, 0x80, 4), make([]byte, 1<<20)...)},
+		"an entry of field 0":          {true, append(number(number([]byte{1}, 1), 2), 0, 0)},
+		"an entry of field 2²⁹":        {true, append(number(number([]byte{1}, 1), 6), 0x80, 0x80, 0x80, 0x80, 0x10, 0)},
+		"a long message":               {true, number([]byte{2}, math.MaxUint64)},
+		"a message that is none":       {true, append(number([]byte{2}, 1), 0xff)},
+		"another long message":         {false, number(nil, maxFrame+1)},
+		"the longest message":          {false, number(nil, math.MaxUint64)},
+		"less than was announced":      {false, append(number(nil, maxFrame), 1, 2, 3)},
 	} {
 		got, err := read(tt.appends, tt.b)
-		if err == nil || len(got) > 9 {
+		if err == nil || tt.appends && len(got) > 9 {
 			t.Errorf("%s: %d bytes come through, %v", what, len(got), err)
 		}
 	}
@@ -98,15 +100,44 @@ func FuzzStream(f *testing.F) {
 }
 
 func FuzzDecodable(f *testing.F) {
-	b, err := proto.Marshal(&raftpb.Entry{Term: new(uint64(2)), Index: new(uint64(3)), Type: raftpb.EntryConfChange.Enum(), Data: []byte("x")})
-	if err != nil {
-		f.Fatal(err)
+	entry := &raftpb.Entry{Term: new(uint64(2)), Index: new(uint64(3)), Type: raftpb.EntryConfChange.Enum(), Data: []byte("data")}
+	for _, m := range []proto.Message{entry, &raftpb.Message{Type: raftpb.MsgApp.Enum(), Entries: []*raftpb.Entry{entry}, Context: []byte("c"), Snapshot: &raftpb.Snapshot{Data: []byte("x")}, Responses: []*raftpb.Message{{Vote: new(uint64(1))}}}} {
+		b, err := proto.Marshal(m)
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(b, 0)
+		f.Add(b, 2)
 	}
-	f.Add(b)
-	f.Add([]byte{0x80, 0x80, 0x80, 0x80, 0x10, 0})
-	f.Fuzz(func(t *testing.T, b []byte) {
-		if err := proto.Unmarshal(b, &raftpb.Entry{}); decodable(b) && err != nil {
-			t.Fatalf("%x is decodable, but %v", b, err)
+	f.Add([]byte{0x80, 0x80, 0x80, 0x80, 0x10, 0}, 0)
+	f.Fuzz(func(t *testing.T, b []byte, held int) {
+		held = max(0, min(held, len(b)))
+		if err := proto.Unmarshal(b, &raftpb.Entry{}); decodable(b[:len(b)-held], held) && err != nil {
+			t.Fatalf("%x is decodable, the last %d bytes unseen, but %v", b, held, err)
+		}
+		if err := proto.Unmarshal(b, &raftpb.Message{}); decodableMessage(b) && err != nil {
+			t.Fatalf("%x is a decodable message, but %v", b, err)
 		}
 	})
+}
+
+// What members send is decodable: nothing else may be held back.
+func TestDecodableIsWhatIsSent(t *testing.T) {
+	for _, size := range []int{0, 1, judgedPiece - 20, judgedPiece, judgedPiece + 1, 1 << 20} {
+		entry := &raftpb.Entry{Term: new(uint64(1 << 40)), Index: new(uint64(1 << 50)), Type: raftpb.EntryNormal.Enum(), Data: make([]byte, size)}
+		b, err := proto.Marshal(entry)
+		if err != nil {
+			t.Fatal(err)
+		}
+		first := min(len(b), judgedPiece)
+		if !decodable(b[:first], len(b)-first) {
+			t.Errorf("an entry of %d bytes is not", size)
+		}
+		if b, err = proto.Marshal(&raftpb.Message{Type: raftpb.MsgApp.Enum(), Entries: []*raftpb.Entry{entry, entry}, Commit: new(uint64(1))}); err != nil || !decodableMessage(b) {
+			t.Errorf("a message with entries of %d bytes is not, %v", size, err)
+		}
+	}
+	if field := (&raftpb.Message{}).ProtoReflect().Descriptor().Fields().ByName("entries"); field == nil || field.Number() != entriesField {
+		t.Errorf("the field of entries is %v", field)
+	}
 }
