@@ -52,7 +52,7 @@ func Kinds() []Kind {
 	}
 	raft := func(edit func(m *raftpb.Message, i int)) func(*Stranger, int) error {
 		return func(s *Stranger, i int) error {
-			m := &raftpb.Message{Type: raftpb.MsgHeartbeat.Enum(), From: new(s.As), To: new(s.To), Term: new(uint64(3))}
+			m := &raftpb.Message{Type: raftpb.MsgHeartbeat.Enum(), From: new(s.As), To: new(s.To), Term: new(uint64(100))}
 			edit(m, i)
 			b, err := proto.Marshal(m)
 			if err != nil {
@@ -97,7 +97,7 @@ func Kinds() []Kind {
 		{"a vote", raft(func(m *raftpb.Message, i int) { m.Type, m.Term = raftpb.MsgVote.Enum(), new(uint64(100+i)) })},
 		{"entries", raft(func(m *raftpb.Message, i int) {
 			m.Type, m.Index, m.LogTerm = raftpb.MsgApp.Enum(), new(uint64(i)), new(uint64(2))
-			m.Entries = []*raftpb.Entry{{Term: new(uint64(3)), Index: new(uint64(i + 1)), Data: []byte("forged")}}
+			m.Entries = []*raftpb.Entry{{Term: new(uint64(100)), Index: new(uint64(i + 1)), Data: []byte("forged")}}
 		})},
 		{"timeout now", raft(func(m *raftpb.Message, _ int) { m.Type = raftpb.MsgTimeoutNow.Enum() })},
 		{"of a negative type", raft(func(m *raftpb.Message, _ int) { m.Type = raftpb.MessageType(-1).Enum() })},
@@ -106,7 +106,7 @@ func Kinds() []Kind {
 			return s.post("/raft", "application/protobuf", "\xff\xff\xff", s.forged()...)
 		}},
 		{"snapshot", func(s *Stranger, i int) error {
-			m := &raftpb.Message{Type: raftpb.MsgSnap.Enum(), From: new(s.As), To: new(s.To), Term: new(uint64(9)),
+			m := &raftpb.Message{Type: raftpb.MsgSnap.Enum(), From: new(s.As), To: new(s.To), Term: new(uint64(109)),
 				Snapshot: &raftpb.Snapshot{Metadata: &raftpb.SnapshotMetadata{Index: new(uint64(1e6 + i)), Term: new(uint64(9))}}}
 			b, err := proto.Marshal(m)
 			if err != nil {
