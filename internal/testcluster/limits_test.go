@@ -17,7 +17,7 @@ import (
 // node it comes, and read everywhere.
 func TestLargestMessage(t *testing.T) {
 	if testing.Short() || raced {
-		t.Skip("moves 32 MiB through three nodes; raftnode has the part that can race")
+		t.Skip("moves 32 MiB through three nodes; raftnode tries what can race")
 	}
 	const largest = 16 << 20
 	refused := server.Config{ID: 1, Cluster: []server.Peer{{ID: 1, URL: "http://127.0.0.1:1"}}, MaxMessageBytes: largest + 1}
