@@ -35,6 +35,7 @@ var (
 	errStopping   = &ending{chat.CodeStopping, "this node is shutting down; go on at another one"}
 	errLeaderLost = &ending{chat.CodeNoLeader, "this node has lost its leader; go on at another one"}
 	errSlow       = &ending{codeSlow, "the messages were not read in time; go on when there is time to read them"}
+	errTalkOver   = &ending{chat.CodeOverloaded, "this call has been open for a minute; make another one"}
 	errOverload   = &ending{chat.CodeOverloaded, "this node is short of memory; go on later, here or at another one"}
 )
 
@@ -44,6 +45,7 @@ var (
 type openStream struct {
 	grpc.ServerStream
 	server       *Server
+	charge       *charge
 	ctx          context.Context
 	cancel       context.CancelCauseFunc
 	subscription bool
@@ -62,6 +64,7 @@ func (st *openStream) RecvMsg(m any) error {
 	if err := st.await(func() error { return st.ServerStream.RecvMsg(&in) }); err != nil {
 		return err
 	}
+	st.charge.received()
 	if r, ok := m.(*pb.SubscribeRequest); ok {
 		st.after = r.GetAfterSequence()
 	}
@@ -76,9 +79,13 @@ func (st *openStream) SendMsg(m any) error {
 		}
 		defer st.release()
 	}
+	out, ok := st.answer(m)
+	if !ok {
+		return errOverload
+	}
 	slow := time.AfterFunc(st.server.options.WriteTimeout, func() { st.cancel(errSlow) })
 	defer slow.Stop()
-	if err := st.await(func() error { return st.ServerStream.SendMsg(m) }); err != nil {
+	if err := st.await(func() error { return st.ServerStream.SendMsg(out) }); err != nil {
 		return err
 	}
 	if c, ok := m.(*pb.SubscribeChunk); ok {
@@ -121,7 +128,14 @@ func (s *Server) unary(ctx context.Context, request any, info *grpc.UnaryServerI
 			answer, err = nil, s.panicked(info.FullMethod, cause)
 		}
 	}()
-	return handle(ctx, request)
+	if answer, err = handle(ctx, request); err != nil {
+		return nil, err
+	}
+	out, ok := chargeOf(ctx).answer(s.options.Budget.Account(budget.Pages), answer)
+	if !ok {
+		return nil, overloaded()
+	}
+	return out, nil
 }
 
 // stream is around every streaming call: of the Messenger, of health and of
@@ -133,8 +147,26 @@ func (s *Server) stream(srv any, inner grpc.ServerStream, info *grpc.StreamServe
 		}
 	}()
 	st := &openStream{ServerStream: inner, server: s, subscription: info.FullMethod == pb.Messenger_Subscribe_FullMethodName}
-	st.ctx, st.cancel = context.WithCancelCause(inner.Context())
+	ctx, c, err := s.begin(inner.Context(), budget.Streams)
+	if err != nil {
+		return err
+	}
+	defer c.end()
+	st.charge = c
+	st.ctx, st.cancel = context.WithCancelCause(ctx)
 	defer st.cancel(nil)
+	if info.IsClientStream {
+		// Only reflection has such calls. Its client may go on to send.
+		c.received()
+		select {
+		case s.talks <- struct{}{}:
+			defer func() { <-s.talks }()
+		default:
+			return overloaded()
+		}
+		over := time.AfterFunc(talkTime, func() { st.cancel(errTalkOver) })
+		defer over.Stop()
+	}
 	st.holding.lease = s.options.Budget.Account(budget.Streams).Lease()
 	st.holding.gone = make(chan struct{})
 	defer close(st.holding.gone)

@@ -9,6 +9,8 @@ import (
 	_ "google.golang.org/grpc/encoding/proto" // registers the codec that codec builds on
 	"google.golang.org/grpc/mem"
 	"google.golang.org/protobuf/proto"
+
+	"github.com/raft-chat/raft-chat/internal/budget"
 )
 
 // A request that cannot be decoded is its client's mistake, but gRPC answers it
@@ -34,7 +36,7 @@ func (in *incoming) refusal() error {
 	return failure{code: codeRequestInvalid, detail: detail}.status()
 }
 
-// codec is gRPC's own for protobuf, but for incoming.
+// codec is gRPC's own for protobuf, but for incoming and outgoing.
 type codec struct{ encoding.CodecV2 }
 
 func newCodec() codec { return codec{encoding.GetCodecV2("proto")} }
@@ -45,6 +47,9 @@ const pooledAnswer = 32 << 10
 
 // Marshal implements encoding.CodecV2.
 func (c codec) Marshal(v any) (mem.BufferSlice, error) {
+	if out, ok := v.(*outgoing); ok {
+		return out.marshal()
+	}
 	m, ok := v.(proto.Message)
 	if !ok {
 		return c.CodecV2.Marshal(v)
@@ -71,8 +76,11 @@ func (c codec) Unmarshal(data mem.BufferSlice, v any) error {
 }
 
 // registrar registers services whose unary methods receive requests as incoming.
-// Streams do so in openStream.RecvMsg.
-type registrar struct{ *grpc.Server }
+// Streams do so in openStream.RecvMsg. The calls are charged to the budget.
+type registrar struct {
+	*grpc.Server
+	front *Server
+}
 
 // RegisterService implements grpc.ServiceRegistrar.
 func (r registrar) RegisterService(d *grpc.ServiceDesc, service any) {
@@ -81,11 +89,17 @@ func (r registrar) RegisterService(d *grpc.ServiceDesc, service any) {
 	for i, m := range d.Methods {
 		handle := m.Handler
 		m.Handler = func(srv any, ctx context.Context, decode func(any) error, interceptor grpc.UnaryServerInterceptor) (any, error) {
+			ctx, c, err := r.front.begin(ctx, budget.Requests)
+			if err != nil {
+				return nil, err
+			}
+			defer c.end()
 			return handle(srv, ctx, func(v any) error {
 				in := incoming{message: v}
 				if err := decode(&in); err != nil {
 					return err
 				}
+				c.received()
 				return in.refusal()
 			}, interceptor)
 		}

@@ -37,6 +37,17 @@ func (st *openStream) hold(n int) bool {
 	return true
 }
 
+// answer is charge.answer for a stream. What is to be sent is held once more, besides
+// the messages it is made from, until the transport has written it.
+func (st *openStream) answer(m any) (any, bool) {
+	account := st.server.options.Budget.Account(budget.Streams)
+	out, ok := st.charge.answer(account, m)
+	if !ok && st.server.relieve(st) {
+		out, ok = st.charge.answer(account, m)
+	}
+	return out, ok
+}
+
 func (st *openStream) release() {
 	st.holding.bytes.Store(0)
 	st.holding.lease.Close()

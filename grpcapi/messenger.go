@@ -4,15 +4,16 @@ import (
 	"context"
 	"errors"
 
+	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
 
 	pb "github.com/raft-chat/raft-chat/api/raftogrampb"
 	"github.com/raft-chat/raft-chat/chat"
 )
 
-// maxHistoryBytes bounds an answer of ReadHistory: clients take 4 MiB unless told
-// otherwise.
-const maxHistoryBytes = 3 << 20
+// maxHistoryBytes bounds an answer of ReadHistory, which is held until its client
+// has taken it.
+const maxHistoryBytes = 1 << 20
 
 // messenger implements the calls of raftogram.v1.Messenger.
 type messenger struct {
@@ -72,7 +73,7 @@ func (m *messenger) ReadHistory(ctx context.Context, r *pb.ReadHistoryRequest) (
 	}
 	after := r.GetAfterSequence()
 	page, err := m.chat.Messages(ctx, chat.Actor{}, r.GetChannelId(), chat.Page{
-		After: &after, Limit: int(min(r.GetLimit(), chat.MaxLimit)),
+		After: &after, Limit: int(min(r.GetLimit(), chat.MaxLimit)), MaxBytes: maxHistoryBytes, Part: maxChunkBytes,
 	})
 	if err != nil {
 		return nil, m.server.fail(ctx, pb.Messenger_ReadHistory_FullMethodName, err)
@@ -80,8 +81,28 @@ func (m *messenger) ReadHistory(ctx context.Context, r *pb.ReadHistoryRequest) (
 	if !page.Exists {
 		return nil, channelNotFound()
 	}
-	messages, rest := chunk(page.Messages, chat.MaxLimit, maxHistoryBytes)
-	return &pb.ReadHistoryResponse{Messages: messages, HasMore: proto.Bool(page.Later || len(rest) > 0)}, nil
+	answer := new(pb.ReadHistoryResponse)
+	for later := page.Later; ; {
+		messages, rest := chunk(page.Messages, chat.MaxLimit, maxHistoryBytes)
+		answer.Messages = append(answer.Messages, messages...)
+		answer.HasMore = proto.Bool(later || len(rest) > 0)
+		if n := len(page.Messages); n == 0 || len(rest) > 0 || page.Messages[n-1].Seq >= page.Last {
+			return answer, nil
+		}
+		// The rest of a long page is read a few at a time, because it takes several
+		// times what is sent in the end. Nothing here waits for a client.
+		if page.Messages[0].Seq == page.First {
+			select {
+			case m.server.reading <- struct{}{}:
+				defer func() { <-m.server.reading }()
+			case <-ctx.Done():
+				return nil, status.FromContextError(ctx.Err()).Err()
+			}
+		}
+		if err := m.chat.NextPart(ctx, chat.Actor{}, &page, maxHistoryBytes); err != nil {
+			return nil, m.server.fail(ctx, pb.Messenger_ReadHistory_FullMethodName, err)
+		}
+	}
 }
 
 func channelNotFound() error {

@@ -18,7 +18,7 @@ type Options struct {
 	Cluster Cluster
 	// Logger gets panics and errors without a known code. Default: discard.
 	Logger *slog.Logger
-	// Budget bounds what subscriptions hold; nil: nothing does.
+	// Budget bounds what clients make this node hold; nil: nothing does.
 	Budget *budget.Budget
 	// Follower is what a node does that does not lead. Default: Redirect.
 	Follower Mode
@@ -43,6 +43,9 @@ type Options struct {
 	// WriteTimeout is how long one write to a subscriber may wait before the
 	// subscription is ended. Default 10 s.
 	WriteTimeout time.Duration
+	// CloseGrace is how long after WriteTimeout a client may still take what was
+	// written, before its connection is closed. Default 30 s.
+	CloseGrace time.Duration
 	// LeaderGrace is how long the node may know no leader before subscriptions
 	// are ended. Default 10 s.
 	LeaderGrace time.Duration
@@ -63,6 +66,7 @@ func (o Options) withDefaults() Options {
 	set(&o.PingInterval, 20*time.Second)
 	set(&o.PongTimeout, 10*time.Second)
 	set(&o.WriteTimeout, 10*time.Second)
+	set(&o.CloseGrace, 30*time.Second)
 	set(&o.LeaderGrace, 10*time.Second)
 	set(&o.DrainTimeout, 5*time.Second)
 	return o

@@ -24,6 +24,12 @@ const (
 	handshakeTimeout = 5 * time.Second
 	idleTimeout      = 5 * time.Minute // without a call
 	maxHeaderBytes   = 16 << 10
+	streamWindow     = 64 << 10 // the least that the library takes
+	connectionWindow = 1 << 20
+	readBuffer       = 8 << 10
+	maxTalks         = 16          // calls that clients stream to: of reflection, which is for people
+	talkTime         = time.Minute // of one
+	maxReading       = 4           // pages of history that are read and encoded at a time
 )
 
 // Server is the gRPC front of one node. All methods may be called concurrently.
@@ -41,6 +47,10 @@ type Server struct {
 	// transfers counts what streams send and receive at present. It can outlive
 	// the call for a moment.
 	transfers sync.WaitGroup
+
+	reading   chan struct{} // has room for pages that are read and encoded
+	receivers receivers
+	talks     chan struct{} // has room for the calls that a client streams to
 
 	mu       sync.Mutex // guards the rest
 	streams  map[*openStream]struct{}
@@ -61,6 +71,8 @@ func New(o Options) *Server {
 		idPrefix: rand.Text()[:12] + "-",
 		stop:     make(chan struct{}),
 		streams:  make(map[*openStream]struct{}),
+		talks:    make(chan struct{}, maxTalks),
+		reading:  make(chan struct{}, maxReading),
 	}
 	s.grpc = grpc.NewServer(
 		grpc.MaxRecvMsgSize(o.MaxReceive),
@@ -71,12 +83,18 @@ func New(o Options) *Server {
 		grpc.KeepaliveParams(keepalive.ServerParameters{
 			MaxConnectionIdle: idleTimeout, Time: o.PingInterval, Timeout: o.PongTimeout,
 		}),
+		// What a client may send before anybody asks for it. Both being set keeps the
+		// library from making them larger for a fast one.
+		grpc.InitialWindowSize(streamWindow),
+		grpc.InitialConnWindowSize(connectionWindow),
+		grpc.ReadBufferSize(readBuffer),
+		grpc.SharedWriteBuffer(true), // an idle connection has none
 		grpc.ForceServerCodecV2(newCodec()),
 		grpc.UnaryInterceptor(s.unary),
 		grpc.StreamInterceptor(s.stream),
 		grpc.WaitForHandlers(true),
 	)
-	services := registrar{s.grpc}
+	services := registrar{s.grpc, s}
 	pb.RegisterMessengerServer(services, &messenger{server: s, chat: o.Chat})
 	healthpb.RegisterHealthServer(services, s.health)
 	reflection.Register(services)
@@ -88,7 +106,7 @@ func New(o Options) *Server {
 // Serve serves connections of l, which it closes in the end, until Shutdown. It
 // returns nil then, and otherwise why it could not go on.
 func (s *Server) Serve(l net.Listener) error {
-	err := s.grpc.Serve(newLimitedListener(l, s.options.MaxConnections))
+	err := s.grpc.Serve(newLimitedListener(l, s.options.MaxConnections, s.options.WriteTimeout))
 	select {
 	case <-s.stop:
 		return nil // also if Shutdown came before Serve
