@@ -11,6 +11,8 @@ import (
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/cockroachdb/pebble/v2/vfs/errorfs"
+
+	"github.com/raft-chat/raft-chat/internal/slow"
 )
 
 // takesSpace says whether an operation can fail for want of space.
@@ -59,6 +61,7 @@ func soon(t *testing.T, what string, f func()) {
 // Whatever write the disk is full at: who opens or restores a store learns it,
 // and once there is space the store is there, as it was or as it was to become.
 func TestFullDiskAtEveryStep(t *testing.T) {
+	slow.Test(t)
 	if !inOwnProcess(t) {
 		return
 	}

@@ -7,10 +7,13 @@ import (
 	"testing"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
+
+	"github.com/raft-chat/raft-chat/internal/slow"
 )
 
 // Whatever is applied, the engine's memory stays in its bound.
 func TestEngineMemoryIsBounded(t *testing.T) {
+	slow.Test(t)
 	s := memStore(t)
 	var most int64
 	for range 100 {

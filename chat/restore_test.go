@@ -10,11 +10,14 @@ import (
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/cockroachdb/pebble/v2/vfs/errorfs"
+
+	"github.com/raft-chat/raft-chat/internal/slow"
 )
 
 // Whenever the machine loses power or the process is killed in Restore, the old
 // store is there or the new one, never a mixture; from some step on it is the new.
 func TestCrashAtEveryStepOfRestore(t *testing.T) {
+	slow.Test(t)
 	source := memStore(t)
 	apply(t, source, manyBytes(60)...)
 	saved, restored := content(t, source), fullHash(t, source)

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"net/http"
 	"slices"
 	"strings"
@@ -14,6 +13,7 @@ import (
 	"time"
 
 	"github.com/raft-chat/raft-chat/client"
+	"github.com/raft-chat/raft-chat/internal/testaddr"
 )
 
 // start starts a fake cluster for a test and a client of it.
@@ -45,12 +45,7 @@ func briefly(t *testing.T) context.Context {
 // deadEndpoint is an address at which nobody listens.
 func deadEndpoint(t *testing.T) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return "http://" + l.Addr().String()
+	return "http://" + testaddr.Addr(t)
 }
 
 func newClient(t *testing.T, o client.Options) *client.Client {

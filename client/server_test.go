@@ -10,6 +10,7 @@ import (
 
 	"github.com/raft-chat/raft-chat/client"
 	"github.com/raft-chat/raft-chat/internal/server"
+	"github.com/raft-chat/raft-chat/internal/slow"
 	"github.com/raft-chat/raft-chat/internal/testaddr"
 )
 
@@ -56,6 +57,7 @@ func closeNode(t *testing.T, s *server.Server) {
 // What the other tests assume of a node holds for a real one: a subscription
 // goes over its restart, and every call gives what was stored.
 func TestAgainstARealNode(t *testing.T) {
+	slow.Test(t)
 	dir := t.TempDir()
 	api, peer := testaddr.Listen(t), testaddr.Listen(t)
 	apiAddr, peerAddr := api.Addr().String(), peer.Addr().String()

@@ -31,13 +31,15 @@ type serverEvent struct {
 // id counts.
 type eventReader struct {
 	r *bufio.Reader
+	// limit bounds one event, in bytes.
+	limit int
 	// afterCR: the line before ended with CR, to which an LF may belong.
 	afterCR bool
 	begun   bool
 }
 
 func newEventReader(r io.Reader) *eventReader {
-	return &eventReader{r: bufio.NewReaderSize(r, 16<<10)}
+	return &eventReader{r: bufio.NewReaderSize(r, 16<<10), limit: maxEvent}
 }
 
 // next returns the next block that has an id or data. The data is the caller's.
@@ -57,7 +59,7 @@ func (e *eventReader) next() (serverEvent, error) {
 			ev, size = serverEvent{}, 0
 			continue
 		}
-		if size += len(line); size > maxEvent {
+		if size += len(line); size > e.limit {
 			return serverEvent{}, errEventTooLarge
 		}
 		field, value, _ := bytes.Cut(line, []byte(":"))
@@ -114,7 +116,7 @@ func (e *eventReader) line() ([]byte, error) {
 		}
 		line = append(line, ahead...)
 		_, _ = e.r.Discard(len(ahead))
-		if len(line) > maxEvent {
+		if len(line) > e.limit {
 			return nil, errEventTooLarge
 		}
 	}

@@ -61,7 +61,12 @@ func TestEventReaderBoundsEvents(t *testing.T) {
 		"line":  repeat("x"),
 		"lines": repeat("data: " + strings.Repeat("x", 1000) + "\n"),
 	} {
-		if _, err := newEventReader(r).next(); !errors.Is(err, errEventTooLarge) {
+		events := newEventReader(r)
+		if events.limit != maxEvent {
+			t.Errorf("%s: an event may have %d bytes", name, events.limit)
+		}
+		events.limit = 1 << 20
+		if _, err := events.next(); !errors.Is(err, errEventTooLarge) {
 			t.Errorf("%s: got %v", name, err)
 		}
 	}

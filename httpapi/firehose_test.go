@@ -17,6 +17,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/testutil"
 
 	"github.com/raft-chat/raft-chat/chat"
+	"github.com/raft-chat/raft-chat/internal/slow"
 )
 
 // frame is one frame of /ws.
@@ -213,6 +214,7 @@ func TestFirehoseShutdown(t *testing.T) {
 
 // A shutdown does not wait for a reader that does not read.
 func TestFirehoseShutdownWithStalledReader(t *testing.T) {
+	slow.Test(t)
 	n := newNode(t, func(o *Options) { o.WriteTimeout, o.CloseGrace = time.Hour, time.Hour })
 	conn := n.dial("?since=0", 4<<10, nil)
 	posted := n.flood(n.server.metrics.messages)

@@ -14,6 +14,7 @@ import (
 
 	"github.com/raft-chat/raft-chat/chat"
 	"github.com/raft-chat/raft-chat/internal/budget"
+	"github.com/raft-chat/raft-chat/internal/slow"
 )
 
 // small is a budget that few stalled streams use up.
@@ -59,6 +60,7 @@ func (n *node) fill(messages, size int) {
 // Whatever form they have, streams that are not read hold no more than the budget, those that are read go on, and in the
 // end nothing is held.
 func TestUnreadStreamsKeepToTheBudget(t *testing.T) {
+	slow.Test(t)
 	forms := append([]string{"history", "events", "firehose", "session"}, allForms...)
 	if testing.Short() {
 		forms = forms[:2]
@@ -133,6 +135,7 @@ func (n *node) dialSmall() *websocket.Conn {
 
 // While others only hold memory, new streams get it; when nobody can give way, they are refused for now.
 func TestStreamsOverBudgetAreRefused(t *testing.T) {
+	slow.Test(t)
 	limit := small(1 << 20)
 	n := newNode(t, func(o *Options) { o.Budget, o.WriteTimeout = limit, time.Hour })
 	account := limit.Account(budget.Streams)
@@ -181,6 +184,7 @@ func TestStreamsOverBudgetAreRefused(t *testing.T) {
 
 // Rooms that come and go leave nothing behind in a session, and hold up neither its messages nor the server's end.
 func TestSessionRoomsComeAndGo(t *testing.T) {
+	slow.Test(t)
 	n := newNode(t, nil)
 	n.fill(800, 100)
 	c := n.talk(0)
@@ -233,6 +237,7 @@ func TestSessionRoomsComeAndGo(t *testing.T) {
 
 // Cursors come back under the names that were asked for, however these are spelled.
 func TestSessionNames(t *testing.T) {
+	slow.Test(t)
 	n := newNode(t, nil)
 	c := n.talk(0)
 	c.say(`{"Type":"subscribe","Id":"1","Rooms":["cafe\u0301","plain"]}`)

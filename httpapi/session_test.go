@@ -12,6 +12,7 @@ import (
 
 	"github.com/raft-chat/raft-chat/chat"
 	"github.com/raft-chat/raft-chat/chat/chattest"
+	"github.com/raft-chat/raft-chat/internal/slow"
 )
 
 func TestSessionSubscribe(t *testing.T) {
@@ -290,6 +291,7 @@ func TestSessionShutdown(t *testing.T) {
 }
 
 func TestSessionLeader(t *testing.T) {
+	slow.Test(t)
 	n := newNode(t, func(o *Options) { o.LeaderGrace = 2 * time.Second })
 	n.cluster.set(func(c *fakeCluster) { c.status.LeaderClientURL = "http://127.0.0.1:22380" })
 	c := n.talk(0)

@@ -20,6 +20,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"github.com/raft-chat/raft-chat/internal/budget"
+	"github.com/raft-chat/raft-chat/internal/slow"
 	"github.com/raft-chat/raft-chat/internal/strangers"
 )
 
@@ -39,6 +40,7 @@ func against(t *testing.T, c *testCluster) (all []*strangers.Stranger) {
 // Whatever a stranger sends, no node stops, nothing grows, no message gets to raft
 // and no member is changed; the cluster goes on.
 func TestStrangersChangeNothing(t *testing.T) {
+	slow.Test(t)
 	c := newTestCluster(t, 3)
 	c.tune = func(cfg *Config) { cfg.TickInterval = 100 * time.Millisecond }
 	c.startAll()

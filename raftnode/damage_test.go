@@ -9,6 +9,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/raft-chat/raft-chat/internal/slow"
 )
 
 // votedLog is a log of more than a hundred synced entries over many Saves, with
@@ -208,6 +210,7 @@ func mutations() map[string]mutation {
 // high-water record as it is after highWaterLag and as it is before: nothing
 // that the node had told of by then is lost in silence.
 func TestDamageIsRefusedOrHarmless(t *testing.T) {
+	slow.Test(t)
 	all := mutations()
 	var names []string
 	for name := range all {

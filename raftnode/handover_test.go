@@ -4,6 +4,8 @@ import (
 	"context"
 	"slices"
 	"testing"
+
+	"github.com/raft-chat/raft-chat/internal/slow"
 )
 
 func TestSuccessors(t *testing.T) {
@@ -28,6 +30,7 @@ func TestSuccessors(t *testing.T) {
 // A leader that stops just after a follower did hands over to the one that lives,
 // also while it has not noticed that the other is gone.
 func TestHandOverJustAfterAFollowerStopped(t *testing.T) {
+	slow.Test(t)
 	for range 3 {
 		c := newTestCluster(t, 3)
 		c.startAll()

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+
+	"github.com/raft-chat/raft-chat/internal/slow"
 )
 
 // With the high-water record up to date, nothing that was synced goes
@@ -26,6 +28,7 @@ func TestDamageToTheLastSaveIsRefusedWhenItIsKnown(t *testing.T) {
 // Save was begun. What it cannot show is damage that hides the very boundary
 // before the last Save.
 func TestDamageIsRefusedWhileTheHighWaterRecordLags(t *testing.T) {
+	slow.Test(t)
 	f := longLog(t)
 	lagging, lost := f.after.with(highWaterFile, f.early), findings{}
 	last := f.saves[len(f.saves)-1]

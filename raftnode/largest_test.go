@@ -5,11 +5,14 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/raft-chat/raft-chat/internal/slow"
 )
 
 // An entry as large as the configuration allows a message to be gets through,
 // forwarded by a follower, which is the longest way.
 func TestLargestEntry(t *testing.T) {
+	slow.Test(t)
 	c := newTestCluster(t, 3)
 	c.tune = func(cfg *Config) { cfg.TickInterval = 200 * time.Millisecond }
 	c.startAll()

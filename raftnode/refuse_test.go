@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/raft-chat/raft-chat/internal/slow"
 	"github.com/raft-chat/raft-chat/internal/testaddr"
 )
 
@@ -52,6 +53,7 @@ func (c *testCluster) disks() map[uint64]*atomic.Int64 {
 // member is asked and whoever leads; reads and administration go on, which is
 // how one gets out of it.
 func TestLowDiskOfAVoterRefusesMessagesAlone(t *testing.T) {
+	slow.Test(t)
 	c := newTestCluster(t, 3)
 	free := c.disks()
 	c.startAll()
@@ -110,6 +112,7 @@ func TestLowDiskIsPassedOn(t *testing.T) {
 
 // What a member said that is gone, or removed, or no voter, blocks nobody.
 func TestLowDiskOfNobodyThatVotes(t *testing.T) {
+	slow.Test(t)
 	t.Run("dead", func(t *testing.T) {
 		c := newTestCluster(t, 3)
 		free := c.disks()

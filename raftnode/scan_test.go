@@ -11,6 +11,8 @@ import (
 
 	"go.etcd.io/etcd/server/v3/storage/wal"
 	"go.etcd.io/raft/v3/raftpb"
+
+	"github.com/raft-chat/raft-chat/internal/slow"
 )
 
 func TestUndamagedLogIsReadWhole(t *testing.T) {
@@ -89,6 +91,7 @@ func TestZeroedSectorIsRefused(t *testing.T) {
 // Every bit of the padding or the type of each record, and one bit of some of
 // the other bytes. A bit that is not noticed changes nothing that is read.
 func TestFlippedBitIsRefused(t *testing.T) {
+	slow.Test(t)
 	f := longLog(t)
 	f.after.write(t, f.scratch)
 	lost, nameless := findings{}, findings{}

@@ -16,6 +16,8 @@ import (
 
 	"go.etcd.io/raft/v3"
 	"go.etcd.io/raft/v3/raftpb"
+
+	"github.com/raft-chat/raft-chat/internal/slow"
 )
 
 // load has a node propose and read without a pause until stop is called or the
@@ -153,6 +155,7 @@ func vanish(c *testCluster) (lead, victim uint64) {
 // rafthttp reports a broken stream while it holds the stream's lock, which a
 // Send takes: the report must not wait for a loop that is about to send.
 func TestKilledFollowerDoesNotStopALeaderUnderLoad(t *testing.T) {
+	slow.Test(t)
 	c := newTestCluster(t, 3)
 	c.startAll()
 	lead := c.leader()
@@ -173,6 +176,7 @@ func TestKilledFollowerDoesNotStopALeaderUnderLoad(t *testing.T) {
 // transport reports each message that it drops then from inside Send, thus
 // from the loop itself, which must not wait for anybody to take the report.
 func TestVanishedMemberDoesNotStopTheOthers(t *testing.T) {
+	slow.Test(t)
 	c := newTestCluster(t, 3)
 	s := countSent(c)
 	_, victim := vanish(c)
@@ -392,6 +396,7 @@ func TestVanishedForwardIsAnsweredAsOutcomeUnknown(t *testing.T) {
 
 // The same from outside: the caller of Propose is called back.
 func TestCallerOfAVanishedForwardIsCalledBack(t *testing.T) {
+	slow.Test(t)
 	c := newTestCluster(t, 3)
 	c.startAll()
 	lead := c.leader()

@@ -14,6 +14,8 @@ import (
 	"go.etcd.io/etcd/client/pkg/v3/types"
 	"go.etcd.io/etcd/server/v3/etcdserver/api/rafthttp"
 	"go.etcd.io/raft/v3/raftpb"
+
+	"github.com/raft-chat/raft-chat/internal/slow"
 )
 
 // metNode is a node of three that has accepted members 2 and 3; its loops do
@@ -116,6 +118,7 @@ func (f flakySnapshots) Snapshot(use func(uint64, []byte, io.WriterTo) error) er
 // Raft hears of a snapshot that could not be sent, or it would never offer the
 // member another one.
 func TestFailedSnapshotIsSentAgain(t *testing.T) {
+	slow.Test(t)
 	c := newTestCluster(t, 3)
 	var failures, attempts atomic.Int32
 	failures.Store(1)

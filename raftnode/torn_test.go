@@ -11,6 +11,8 @@ import (
 	"testing"
 
 	"go.etcd.io/raft/v3/raftpb"
+
+	"github.com/raft-chat/raft-chat/internal/slow"
 )
 
 // tornTails gives what a power loss during the last Save can leave: every
@@ -67,6 +69,7 @@ func (f *logFixture) tornTails(try func(name string, fs files)) {
 }
 
 func TestTornTailIsRepaired(t *testing.T) {
+	slow.Test(t)
 	for _, tt := range []struct {
 		name string
 		last func(f *logFixture)

@@ -12,12 +12,14 @@ import (
 	"go.etcd.io/raft/v3/raftpb"
 	"google.golang.org/protobuf/proto"
 
+	"github.com/raft-chat/raft-chat/internal/slow"
 	"github.com/raft-chat/raft-chat/internal/testaddr"
 )
 
 // A member that was away while another one was added, and was then made the
 // leader, can learn of it from nobody but that leader. Found by the simulator.
 func TestMemberThatWasAwayFollowsANewLeader(t *testing.T) {
+	slow.Test(t)
 	c := newTestCluster(t, 3)
 	// An election on a busy machine would bring a leader that it knows.
 	slow := func(cfg *Config) { cfg.TickInterval = 200 * time.Millisecond }

@@ -14,6 +14,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/raft-chat/raft-chat/internal/slow"
 )
 
 // logs keeps what nodes log.
@@ -70,6 +72,7 @@ func (c *testCluster) roundsPass(n uint64) {
 // A member that goes away and comes back is one line each on every other one,
 // however long it is away; and so is one whose links are cut.
 func TestMemberAwayAndBackAreOneLineEach(t *testing.T) {
+	slow.Test(t)
 	c := newTestCluster(t, 3)
 	l := keepLogs(c)
 	c.startAll()
@@ -107,6 +110,7 @@ func TestMemberAwayAndBackAreOneLineEach(t *testing.T) {
 // A member that is not there yet is a line, not one for each attempt, and it is
 // no active member, not for a moment.
 func TestMemberThatNeverStarted(t *testing.T) {
+	slow.Test(t)
 	c := newTestCluster(t, 3)
 	l := keepLogs(c)
 	c.start(1, 2)

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -18,6 +17,7 @@ import (
 
 	"github.com/raft-chat/raft-chat/chat"
 	"github.com/raft-chat/raft-chat/client"
+	"github.com/raft-chat/raft-chat/internal/testaddr"
 )
 
 // cliNode answers what the commands ask of a node.
@@ -84,12 +84,7 @@ func (n *cliNode) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // noNode is an address at which nobody listens.
 func noNode(t *testing.T) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return "http://" + l.Addr().String()
+	return "http://" + testaddr.Addr(t)
 }
 
 func TestSendCommand(t *testing.T) {
@@ -151,6 +146,7 @@ func TestCommandExitCodes(t *testing.T) {
 			w.WriteHeader(http.StatusServiceUnavailable)
 			fmt.Fprint(w, `{"code":"outcome_unknown"}`)
 		case strings.HasPrefix(r.URL.Path, "/rooms/leaderless"):
+			w.Header().Set("Retry-After", "60") // or the time could end within an attempt, whose outcome is unknown
 			w.WriteHeader(http.StatusServiceUnavailable)
 			fmt.Fprint(w, `{"code":"no_leader"}`)
 		default:
@@ -162,9 +158,9 @@ func TestCommandExitCodes(t *testing.T) {
 		code int
 		says string
 	}{
-		"send --timeout 100ms --user u refused x":         {exitFailure, "room_name_invalid: not that"},
+		"send --timeout 1m --user u refused x":            {exitFailure, "room_name_invalid: not that"},
 		"send --timeout 100ms --user u unknown x":         {exitUnknown, "client message id"},
-		"send --timeout 100ms --user u leaderless x":      {exitUnavailable, "no_leader"},
+		"send --timeout 2s --user u leaderless x":         {exitUnavailable, "no_leader"},
 		"send --timeout 100ms --user u --endpoints D r x": {exitUnavailable, "refused"},
 		"rooms --timeout 100ms --endpoints D":             {exitUnavailable, "refused"},
 		"members --timeout 100ms --endpoints D":           {exitUnavailable, "refused"},

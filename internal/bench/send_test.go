@@ -16,6 +16,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/raft-chat/raft-chat/internal/testaddr"
 )
 
 // room is a chat server that keeps what it is sent.
@@ -218,12 +220,7 @@ func TestSendRepeatsUnderTheSameID(t *testing.T) {
 func TestSendMovesOnFromADeadNode(t *testing.T) {
 	ctx, answer := until(t, 20, created)
 	_, srv := startRoom(t, answer)
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	dead := "http://" + l.Addr().String()
-	l.Close()
+	dead := "http://" + testaddr.Addr(t)
 	report, err := Send(ctx, Options{Endpoints: []string{dead, srv.URL}, Rooms: 1, Concurrency: 1, Bytes: 10, Duration: time.Minute})
 	if err != nil {
 		t.Fatal(err)

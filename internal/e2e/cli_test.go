@@ -12,6 +12,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/raft-chat/raft-chat/internal/slow"
 	"github.com/raft-chat/raft-chat/internal/testaddr"
 	"github.com/raft-chat/raft-chat/internal/testcluster"
 )
@@ -258,6 +259,7 @@ func (c *cluster) wantStatus(dead string) {
 // The tail's node is killed twice while messages are being sent; each of them is
 // a line once, in order.
 func TestCLITailGoesOnWhenItsNodeIsKilled(t *testing.T) {
+	slow.Test(t)
 	c := startCluster(t, 3, quick...)
 	tail := c.background(c.urls(), `exec raft-chat tail numbers --since all`)
 	const third = 80

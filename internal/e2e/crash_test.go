@@ -5,10 +5,12 @@ import (
 	"syscall"
 	"testing"
 
+	"github.com/raft-chat/raft-chat/internal/slow"
 	"github.com/raft-chat/raft-chat/internal/testcluster"
 )
 
 func TestKillingAllNodesLosesNothing(t *testing.T) {
+	slow.Test(t)
 	c := startCluster(t, 3, quick...)
 	load := testcluster.StartLoad(t, 8, c.urls())
 	for range 5 {
@@ -26,6 +28,7 @@ func TestKillingAllNodesLosesNothing(t *testing.T) {
 }
 
 func TestWritesGoOnWhenTheLeaderIsKilled(t *testing.T) {
+	slow.Test(t)
 	c := startCluster(t, 3, quick...)
 	load := testcluster.StartLoad(t, 8, c.urls())
 	for range 3 {
@@ -40,6 +43,7 @@ func TestWritesGoOnWhenTheLeaderIsKilled(t *testing.T) {
 }
 
 func TestStoppingTheLeaderIsPlanned(t *testing.T) {
+	slow.Test(t)
 	c := startCluster(t, 3, quick...)
 	load := testcluster.StartLoad(t, 8, c.urls())
 	for range 3 {
@@ -54,6 +58,7 @@ func TestStoppingTheLeaderIsPlanned(t *testing.T) {
 }
 
 func TestOneNodeKeepsEverything(t *testing.T) {
+	slow.Test(t)
 	c := startCluster(t, 1, quick...)
 	load := testcluster.StartLoad(t, 4, c.urls())
 	for _, s := range []syscall.Signal{syscall.SIGKILL, syscall.SIGTERM, syscall.SIGKILL, syscall.SIGKILL} {
@@ -68,6 +73,7 @@ func TestOneNodeKeepsEverything(t *testing.T) {
 
 // Each message is looked for as soon as the restarted node answers at all.
 func TestReadsAfterARestartSeeWhatWasAcknowledged(t *testing.T) {
+	slow.Test(t)
 	c := startCluster(t, 1, quick...)
 	for i := range 5 {
 		m := testcluster.Message{Room: "general", User: "ann", Message: fmt.Sprint("message ", i), ClientMessageID: fmt.Sprint(i)}

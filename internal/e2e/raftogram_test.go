@@ -15,6 +15,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/raft-chat/raft-chat/internal/slow"
 	"github.com/raft-chat/raft-chat/internal/testaddr"
 	"github.com/raft-chat/raft-chat/internal/testcluster"
 )
@@ -281,6 +282,7 @@ const (
 )
 
 func TestRaftogramPage(t *testing.T) {
+	slow.Test(t)
 	p := newRaftogramPage(t)
 	for id := range 3 {
 		p.configure(id + 1)

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/raft-chat/raft-chat/internal/slow"
 	"github.com/raft-chat/raft-chat/internal/testaddr"
 )
 
@@ -66,6 +67,7 @@ func pageTests() map[string][]pageTest {
 
 // The blocks of a page run one after the other, in one directory and one shell.
 func TestPages(t *testing.T) {
+	slow.Test(t)
 	// The ports are those that are printed, on an address that nobody else uses.
 	addrs := strings.NewReplacer("127.0.0.1", testaddr.Host())
 	for page, tests := range pageTests() {

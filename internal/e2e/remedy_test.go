@@ -12,6 +12,7 @@ import (
 	"syscall"
 	"testing"
 
+	"github.com/raft-chat/raft-chat/internal/slow"
 	"github.com/raft-chat/raft-chat/internal/testaddr"
 	"github.com/raft-chat/raft-chat/internal/testcluster"
 )
@@ -86,6 +87,7 @@ func (c *cluster) damageLog(id int) (file string) {
 // Whatever has become of a data directory: the node refuses it, and what the
 // refusal says to do leads back to three healthy voters with every message.
 func TestRefusedNodesAreReplacedAsTheySay(t *testing.T) {
+	slow.Test(t)
 	for _, tt := range []struct {
 		name string
 		harm func(c *cluster) (says []string)
@@ -133,6 +135,7 @@ func TestRefusedNodesAreReplacedAsTheySay(t *testing.T) {
 // Two directories that changed places are no loss: the remedy is to put them
 // back, and the refusal says whose each one is.
 func TestSwappedDirectoriesArePutBack(t *testing.T) {
+	slow.Test(t)
 	c := startCluster(t, 3, quick...)
 	c.post(c.nodes[0], testcluster.Message{Room: "general", User: "ann", Message: "before"})
 	swap := func() {
@@ -157,6 +160,7 @@ func TestSwappedDirectoriesArePutBack(t *testing.T) {
 // The single steps: a learner stays one until it is promoted, which is refused
 // before it has caught up; a removed node ends well.
 func TestMembersCommandsStepByStep(t *testing.T) {
+	slow.Test(t)
 	c := startCluster(t, 3, quick...)
 	first := c.post(c.nodes[0], testcluster.Message{Room: "general", User: "ann", Message: "before"})
 	fresh := newNode(t, 4)

@@ -16,6 +16,7 @@ import (
 
 	"github.com/coder/websocket"
 	"github.com/raft-chat/raft-chat/internal/oracle"
+	"github.com/raft-chat/raft-chat/internal/slow"
 	"github.com/raft-chat/raft-chat/internal/testcluster"
 )
 
@@ -77,6 +78,7 @@ func (r *socketReader) follow(t *testing.T, conn *websocket.Conn, enough uint64)
 }
 
 func TestSocketResumesAfterARestart(t *testing.T) {
+	slow.Test(t)
 	c := startCluster(t, 3, quick...)
 	load := testcluster.StartLoad(t, 4, c.urls())
 	reader := socketReader{subscriber: load.History.Subscriber("the socket")}
@@ -122,6 +124,7 @@ func TestSocketResumesAfterARestart(t *testing.T) {
 }
 
 func TestGracefulStopClosesSocketsWithGoingAway(t *testing.T) {
+	slow.Test(t)
 	c := startCluster(t, 3, quick...)
 	var conns []*websocket.Conn
 	for _, n := range c.nodes {
@@ -145,6 +148,7 @@ func TestGracefulStopClosesSocketsWithGoingAway(t *testing.T) {
 }
 
 func TestClientThatNeverReadsStopsNobody(t *testing.T) {
+	slow.Test(t)
 	c := startCluster(t, 1, append([]string{"--write-timeout", "1s"}, quick...)...)
 	// A small window, so that little gets stuck on the way.
 	deaf := &http.Client{Transport: &http.Transport{DialContext: func(ctx context.Context, network, addr string) (net.Conn, error) {

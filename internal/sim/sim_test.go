@@ -5,6 +5,8 @@ import (
 	"testing"
 
 	"go.uber.org/goleak"
+
+	"github.com/raft-chat/raft-chat/internal/slow"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -52,6 +54,7 @@ func TestSeedsKeepEveryPromise(t *testing.T) {
 }
 
 func TestEqualSeedsAreEqual(t *testing.T) {
+	slow.Test(t)
 	for seed := uint64(1); seed <= 20; seed++ {
 		a, b := Run(NewPlan(seed), false), Run(NewPlan(seed), true)
 		if a.Hash != b.Hash {

@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/raft-chat/raft-chat/internal/oracle"
+	"github.com/raft-chat/raft-chat/internal/slow"
 )
 
 // post posts until the message is acknowledged.
@@ -81,6 +82,7 @@ func TestOneNodeKeepsItsStateOverStopAndKill(t *testing.T) {
 }
 
 func TestRetryOnAnotherNodeAfterTheLeaderDiedIsTheSameMessage(t *testing.T) {
+	slow.Test(t)
 	c := New(t, 3, nil)
 	for round := range 3 {
 		leader := c.Leader()
@@ -105,6 +107,7 @@ func TestRetryOnAnotherNodeAfterTheLeaderDiedIsTheSameMessage(t *testing.T) {
 }
 
 func TestMessagesStayInPlaceOverFailovers(t *testing.T) {
+	slow.Test(t)
 	c := New(t, 3, nil)
 	c.Leader()
 	load := StartLoad(t, 8, c.URLs())
@@ -124,6 +127,7 @@ func TestMessagesStayInPlaceOverFailovers(t *testing.T) {
 }
 
 func TestWholeClusterDies(t *testing.T) {
+	slow.Test(t)
 	c := New(t, 3, nil)
 	load := StartLoad(t, 8, c.URLs())
 	for range 3 {
@@ -196,6 +200,7 @@ func TestLeaderInTheMinority(t *testing.T) {
 }
 
 func TestOneLinkCutDoesNotStopWrites(t *testing.T) {
+	slow.Test(t)
 	c := New(t, 3, nil)
 	leader := c.Leader()
 	far := others(c, leader)[0]
@@ -208,6 +213,7 @@ func TestOneLinkCutDoesNotStopWrites(t *testing.T) {
 }
 
 func TestMembersComeAndGo(t *testing.T) {
+	slow.Test(t)
 	c := New(t, 3, nil)
 	c.Leader()
 	load := StartLoad(t, 4, c.URLs())

@@ -13,6 +13,7 @@ import (
 	"github.com/coder/websocket"
 
 	"github.com/raft-chat/raft-chat/internal/server"
+	"github.com/raft-chat/raft-chat/internal/slow"
 )
 
 // session is a raft-chat.v1 connection that only sends.
@@ -111,6 +112,7 @@ func term(c *Cluster) (highest uint64) {
 // with many of them under way at a time and others that send as well. What is
 // under way while the leader changes may change places, so that is not judged.
 func TestSessionKeepsOrder(t *testing.T) {
+	slow.Test(t)
 	c := New(t, 3, func(conf *server.Config) { conf.ElectionTicks = 50 })
 	c.Leader()
 	ctx, cancel := context.WithTimeout(t.Context(), patience)

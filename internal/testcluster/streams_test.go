@@ -14,6 +14,7 @@ import (
 	"github.com/raft-chat/raft-chat/chat"
 	"github.com/raft-chat/raft-chat/internal/oracle"
 	"github.com/raft-chat/raft-chat/internal/server"
+	"github.com/raft-chat/raft-chat/internal/slow"
 	"github.com/raft-chat/raft-chat/internal/workload"
 )
 
@@ -25,6 +26,7 @@ var streamRooms = []string{"load-0", "load-1", "load-2"}
 // is told where the form has a word for it. The form raw has nothing to resume
 // from or to compare by, and is left out.
 func TestStreams(t *testing.T) {
+	slow.Test(t)
 	// A reader that pauses is not to be taken for a dead one however slow the
 	// machine is.
 	const patient = 10 * time.Minute
