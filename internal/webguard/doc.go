@@ -6,7 +6,8 @@
 // anything else, for every method and every path:
 //
 //   - Host must be an IP literal, a localhost name, a name that this node tells others, or an allowed one. A page can
-//     only come from another name if that name was made to resolve to this node: 421.
+//     only come from another name if that name was made to resolve to this node: 421. A name of one label passes as
+//     well, but not for browsers.
 //   - A request that changes state or opens a stream must not come from a page of another origin, unless that origin is
 //     allowed: 403. Plain reads are answered; the browser keeps the answer from the page.
 //   - A page of an allowed origin gets the CORS headers, on every answer, so that it can read it.

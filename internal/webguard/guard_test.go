@@ -48,8 +48,10 @@ func TestHosts(t *testing.T) {
 		"a.below.example":       true, "a.b.below.example:1": true, "below.example": false, "xbelow.example": false,
 		"all.example": true, "a.all.example": true, "xall.example": false,
 
+		"notlocalhost": true, "raft-chat-1:12380": true, "x": true, // to programs
+
 		"evil.example": false, "evil.example:12380": false, "chat.example.evil": false, "evilchat.example": false, "a.chat.example": false,
-		"localhost.evil.example": false, "notlocalhost": false, "127.0.0.1.evil.example": false, "127.0.0.1.nip.io": false,
+		"localhost.evil.example": false, "127.0.0.1.evil.example": false, "127.0.0.1.nip.io": false,
 		"localhost:12380:1": false, "localhost:x": false, "localhost:123456": false, "[::1": false, "[::1]x": false, "[localhost]": false,
 		"chat.example@evil.example": false, "user@localhost": false, "a b": false, ".": false, ":80": false, "bücher.example": false,
 		"localhost,evil.example": false, "localhost/": false, "..localhost": false, ".localhost": false,
@@ -57,6 +59,14 @@ func TestHosts(t *testing.T) {
 		for _, method := range []string{"GET", "HEAD", "POST", "DELETE", "OPTIONS", "PUT", "X"} {
 			if got := status(g, request(method, host)); (got == 200) != passes || got != 200 && got != http.StatusMisdirectedRequest {
 				t.Errorf("%s with Host %q: %d", method, host, got)
+			}
+		}
+	}
+	for _, header := range []string{"Origin: http://nas", "Origin: null", "Sec-Fetch-Site: none", "Sec-Fetch-Site: same-origin",
+		"User-Agent: Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/156.0.0.0 Safari/537.36"} {
+		for _, host := range []string{"nas", "nas:12380", "NAS."} {
+			if got := status(g, request("GET", host, header)); got != http.StatusMisdirectedRequest {
+				t.Errorf("%s with Host %s: %d", header, host, got)
 			}
 		}
 	}

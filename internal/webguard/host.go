@@ -65,7 +65,7 @@ func isName(text string) bool {
 // passes judges the Host of a request. One without a Host comes from an HTTP/1.0 client, which is no browser.
 func (l *hostList) passes(r *http.Request) bool {
 	if r.Host == "" {
-		return len(r.Header["Origin"]) == 0 && len(r.Header["Sec-Fetch-Site"]) == 0
+		return !fromPage(r)
 	}
 	name, ok := hostname(r.Host)
 	if !ok {
@@ -78,8 +78,20 @@ func (l *hostList) passes(r *http.Request) bool {
 	if _, err := netip.ParseAddr(name); err == nil {
 		return true
 	}
-	return l.all || slices.Contains(l.exact, name) ||
-		slices.ContainsFunc(l.domains, func(domain string) bool { return len(name) > len(domain) && strings.HasSuffix(name, domain) })
+	if l.all || slices.Contains(l.exact, name) ||
+		slices.ContainsFunc(l.domains, func(domain string) bool { return len(name) > len(domain) && strings.HasSuffix(name, domain) }) {
+		return true
+	}
+	// Containers and machines of one network ask for each other by names of one
+	// label. Browsers are kept out even so: who answers for such names may not be
+	// the owner of the node. All of them say Mozilla, also where they send neither
+	// of the other two, as with a plain read.
+	return !strings.Contains(name, ".") && !fromPage(r) && !strings.HasPrefix(r.UserAgent(), "Mozilla/")
+}
+
+// fromPage reports whether only a browser can have sent r.
+func fromPage(r *http.Request) bool {
+	return len(r.Header["Origin"]) > 0 || len(r.Header["Sec-Fetch-Site"]) > 0
 }
 
 // hostname returns the host of "host", "host:port" or "[address]:port" in lower case, without brackets and the dot that
