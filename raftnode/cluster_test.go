@@ -164,7 +164,7 @@ func (c *testCluster) config(id uint64) Config {
 		level = slog.LevelInfo
 	}
 	cfg := Config{
-		ID: id, Cluster: c.peers, Dir: c.memberDir(id), Listener: l, MinFreeBytes: -1,
+		ID: id, Cluster: c.peers, Dir: c.memberDir(id), Listener: l, MinFreeBytes: -1, Listen: 10 * time.Millisecond,
 		Attributes: Attributes{Name: fmt.Sprint("n", id)}, TickInterval: 20 * time.Millisecond,
 		Logger: slog.New(slog.NewTextHandler(testWriter{c.t}, &slog.HandlerOptions{Level: level})).With("node", id),
 		StateMachine: func() (StateMachine, error) {

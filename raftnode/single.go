@@ -32,8 +32,9 @@ type ReplicaConfig struct {
 	ID          uint64
 	ClusterID   uint64
 	Incarnation Incarnation
-	Boots       uint64 // grows with each start of one incarnation
-	Bootstrap   []Peer // the list that the cluster began with
+	Boots       uint64    // grows with each start of one incarnation
+	Bootstrap   []Peer    // the list that the cluster began with
+	Founders    []Founder // of it; default: it is not known who they are
 
 	Disk         Disk
 	StateMachine StateMachine
@@ -113,7 +114,7 @@ func OpenReplica(c ReplicaConfig, rec Recovered) (*Replica, error) {
 			return readSnapshotFile(file, func(_ snapHeader, content io.Reader) error { return f(content) })
 		})
 	}
-	if err := r.recoverState(c.StateMachine, staged, rec.hidden(), c.Bootstrap); err != nil {
+	if err := r.recoverState(c.StateMachine, staged, rec.hidden(), bootstrapMembership(c.Bootstrap, c.Founders...)); err != nil {
 		return nil, err
 	}
 	if err := r.mayServe(); err != nil {
