@@ -84,10 +84,10 @@ type Config struct {
 	// peers neither encrypt nor authenticate.
 	InsecurePeers bool
 
-	// Listen is how long a directory that belongs to no cluster listens whether one
+	// ListenFirst is how long a directory that belongs to no cluster listens whether one
 	// knows it, before it takes part in founding one. Default 1 s: members greet an
 	// absent one four times as often.
-	Listen time.Duration
+	ListenFirst time.Duration
 	// FoundAnyway founds a cluster also if another one knows this member.
 	FoundAnyway bool
 
@@ -132,8 +132,8 @@ func (c *Config) validate() error {
 	if c.TickInterval == 0 {
 		c.TickInterval = 100 * time.Millisecond
 	}
-	if c.Listen == 0 {
-		c.Listen = time.Second
+	if c.ListenFirst == 0 {
+		c.ListenFirst = time.Second
 	}
 	if c.ElectionTicks == 0 {
 		c.ElectionTicks = 10

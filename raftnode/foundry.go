@@ -1,6 +1,7 @@
 package raftnode
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -57,7 +58,7 @@ func newFoundry(n *Node) *foundry {
 	return &foundry{
 		n: n, kick: make(chan struct{}, 1), seen: map[uint64]uint64{}, heard: map[string]uint64{},
 		f: NewFounding(FoundingConfig{
-			Self: Founder{id.MemberID, id.Incarnation}, List: id.Cluster, Vote: id.Vote, Listen: n.cfg.Listen, Anyway: n.cfg.FoundAnyway,
+			Self: Founder{id.MemberID, id.Incarnation}, List: id.Cluster, Vote: id.Vote, Listen: n.cfg.ListenFirst, Anyway: n.cfg.FoundAnyway,
 		}),
 	}
 }
@@ -86,7 +87,7 @@ func (y *foundry) run() {
 			y.settle(step)
 			return
 		}
-		if now >= 2*n.cfg.Listen {
+		if now >= 2*n.cfg.ListenFirst {
 			// A kind of its own for each cause.
 			if times, due := told.due(n.cfg.Clock.Now(), &Error{step.Waiting.Why, ""}); due {
 				n.logger.Info("no cluster yet", append(step.Waiting.attrs(), "rounds", times)...)
@@ -116,6 +117,20 @@ func (y *foundry) pause(tick <-chan time.Time) bool {
 	case <-y.n.stop:
 		return false
 	}
+}
+
+// Founding says what keeps this node from belonging to a cluster, "" if it does.
+func (n *Node) Founding() string {
+	if n.settled.Load() {
+		return ""
+	}
+	n.founding.mu.Lock()
+	defer n.founding.mu.Unlock()
+	w := n.founding.waiting
+	if len(w.Members) > 0 {
+		return fmt.Sprintf("%s: %v", w.Why, w.Members)
+	}
+	return cmp.Or(w.Why, "it begins")
 }
 
 func (w FoundingWait) attrs() []any {
