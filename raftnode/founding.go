@@ -73,9 +73,9 @@ type FoundedState struct {
 	ClientURL string    `json:"client_url,omitempty"`
 	List      uint64    `json:"list,omitempty"` // fingerprint of the first list
 	Founders  []Founder `json:"founders,omitempty"`
-	Standing  Standing  `json:"standing"` // of who asked
-	At        string    `json:"at,omitempty"`       // where the member is that has moved
-	FreeID    uint64    `json:"free_id,omitempty"`  // an id that was never used
+	Standing  Standing  `json:"standing"`          // of who asked
+	At        string    `json:"at,omitempty"`      // where the member is that has moved
+	FreeID    uint64    `json:"free_id,omitempty"` // an id that was never used
 }
 
 // FoundingAnswer is what an address has answered: one of the two, or neither.

@@ -297,7 +297,7 @@ func (p *peers) serveFound(w http.ResponseWriter, r *http.Request) {
 func (n *Node) founderOf(q *foundRequest) *FoundedState {
 	id, members := n.identity, n.applier.members.Load()
 	a := &FoundedState{ID: n.cfg.ID, ClusterID: id.ClusterID, PeerURL: n.cfg.ownURL(), ClientURL: n.cfg.ClientURL, Founders: id.Founders,
-		FreeID: members.freeID(),
+		FreeID:   members.freeID(),
 		Standing: members.standing(q.ID, q.Incarnation, n.incarnationOf(q.ID), q.PeerURL)}
 	if id.Founders != nil {
 		a.List = clusterID(id.Cluster, nil)
