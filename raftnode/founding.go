@@ -107,6 +107,9 @@ type Founding struct {
 	majority int
 }
 
+// maxRound is what no founding reaches; a round above is no member's.
+const maxRound = 1 << 32
+
 // NewFounding begins with what a directory remembers.
 func NewFounding(c FoundingConfig) *Founding {
 	c.Patience = cmp.Or(c.Patience, time.Second)
@@ -181,7 +184,7 @@ func (f *Founding) claimed(listed map[uint64]FoundingAnswer, heard []FoundingAns
 		switch {
 		case c == nil:
 		case c.Standing == StandingMember:
-			if c.List == f.state.List && slices.Contains(c.Founders, f.cfg.Self) && clusterID(f.cfg.List, c.Founders) == c.ClusterID {
+			if c.List == f.state.List && f.sound(c.Founders) && clusterID(f.cfg.List, c.Founders) == c.ClusterID {
 				return FoundingStep{Found: c.Founders}, true
 			}
 			return FoundingStep{Join: c}, true
@@ -221,7 +224,7 @@ func (f *Founding) others(listed map[uint64]FoundingAnswer) (fresh map[uint64]Fr
 	for _, id := range sortedIDs(listed) {
 		s := listed[id].Fresh
 		switch {
-		case s == nil || s.ID != id || id == f.cfg.Self.ID || s.Incarnation.IsZero():
+		case s == nil || s.ID != id || id == f.cfg.Self.ID || s.Incarnation.IsZero() || max(s.Promised.Round, s.Attempt.Round) > maxRound:
 		case s.List != f.state.List:
 			misled = append(misled, id)
 		case !s.Ready:
@@ -247,13 +250,24 @@ func (f *Founding) accept(fresh map[uint64]FreshState) {
 			continue
 		}
 		f.state.Promised = b
-		if slices.Contains(founders, f.cfg.Self) {
+		if f.sound(founders) {
 			f.state.Accepted, f.state.Founders = b, founders
 		}
 	}
 	if f.state.Attempt.compare(f.state.Promised) < 0 {
 		f.state.Attempt, f.state.Proposed = Ballot{}, nil
 	}
+}
+
+// sound reports whether this directory can found a cluster with others: a
+// majority of the list, each once, this one among them.
+func (f *Founding) sound(founders []Founder) bool {
+	for i, x := range founders {
+		if i > 0 && founders[i-1].ID >= x.ID || x.Incarnation.IsZero() || !slices.ContainsFunc(f.cfg.List, func(p Peer) bool { return p.ID == x.ID }) {
+			return false
+		}
+	}
+	return len(founders) >= f.majority && slices.Contains(founders, f.cfg.Self)
 }
 
 // chosen reports whether a majority of the list, this directory included, has
@@ -292,7 +306,7 @@ func (f *Founding) propose(now time.Duration, fresh map[uint64]FreshState) {
 		return
 	}
 	if f.state.Attempt != (Ballot{}) && f.state.Proposed == nil {
-		if founders, ok := f.promised(fresh); ok {
+		if founders, ok := f.promised(fresh, now-f.moved >= f.cfg.Patience/2); ok {
 			f.state.Proposed, f.moved = founders, now
 			return
 		}
@@ -312,39 +326,36 @@ func (f *Founding) propose(now time.Duration, fresh map[uint64]FreshState) {
 }
 
 // promised returns the founders to propose, once a majority has promised this
-// member's attempt: what a majority may have accepted already, or else all
-// that are there.
-func (f *Founding) promised(fresh map[uint64]FreshState) ([]Founder, bool) {
+// member's attempt: what a majority may have accepted already, or else those who
+// have promised, whose directories are durable. Unless it is late, it waits for
+// all who are there: who is no founder is let in afterwards.
+func (f *Founding) promised(fresh map[uint64]FreshState, late bool) ([]Founder, bool) {
 	b := f.state.Attempt
 	if f.state.Promised != b {
 		return nil, false
 	}
 	present := []FreshState{f.state}
 	last := f.state.Vote
-	votes := 1
+	founders := []Founder{f.cfg.Self}
 	for _, id := range sortedIDs(fresh) {
 		s := fresh[id]
 		present = append(present, s)
 		if s.Promised != b {
 			continue
 		}
-		votes++
+		founders = append(founders, s.Founder)
 		if s.Accepted.compare(last.Accepted) > 0 {
 			last = s.Vote
 		}
 	}
-	if votes < f.majority {
+	if len(founders) < f.majority {
 		return nil, false
 	}
 	if last.Accepted != (Ballot{}) && !void(last.Founders, present, b) {
 		return last.Founders, true
 	}
-	var founders []Founder
-	for _, s := range present {
-		founders = append(founders, s.Founder)
-	}
 	slices.SortFunc(founders, func(a, b Founder) int { return cmp.Compare(a.ID, b.ID) })
-	return founders, true
+	return founders, late || len(founders) == len(present)
 }
 
 // void reports that no cluster of these founders is there or will be: each of

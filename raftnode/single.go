@@ -382,6 +382,27 @@ func (r *Replica) Vouches(id uint64, inc Incarnation, url string) bool {
 	return r.applier.members.Load().vouches(id, inc, url)
 }
 
+// Standing is what this member knows of a fresh directory that would be member id
+// at a peer URL. Who asks it is what a Founding asks.
+func (r *Replica) Standing(id uint64, inc Incarnation, url string) Standing {
+	return r.applier.members.Load().standing(id, inc, r.incarnationOf(id), url)
+}
+
+// Adopt registers, through the log, the first directory of a member that never had
+// one; it reports false if this member does not lead or the member has one.
+func (r *Replica) Adopt(id uint64, inc Incarnation, done func(error)) bool {
+	if r.core.role != raft.StateLeader || !r.incarnationOf(id).IsZero() || !r.core.accepting() {
+		return false
+	}
+	payload, err := json.Marshal(attributeEntry{ID: id, Adopted: inc})
+	if err != nil {
+		done(err)
+		return true
+	}
+	r.core.propose(&proposal{kind: kindAttributes, payload: payload, done: func(_ any, err error) { done(err) }})
+	return true
+}
+
 // Expects is the directory that this member knows another by; zero if it knows
 // none. A hello carries it.
 func (r *Replica) Expects(id uint64) Incarnation { return r.incarnationOf(id) }
