@@ -262,7 +262,9 @@ func TestFoundingAgrees(t *testing.T) {
 	for seed := range uint64(foundingSeeds) {
 		n := []int{1, 2, 3, 3, 4, 5, 7}[seed%7]
 		w := newFoundingWorld(t, seed, n)
-		w.run(60*n, seed%3 != 0, func(m *foundingMember) bool { return m.cluster == 0 && m.vote.Promised == (Ballot{}) && !w.registered(m) && !w.proposed(m) })
+		w.run(60*n, seed%3 != 0, func(m *foundingMember) bool {
+			return m.cluster == 0 && m.vote.Promised == (Ballot{}) && !w.registered(m) && !w.proposed(m)
+		})
 		w.heal()
 		if ids := w.clusters(); len(ids) != 1 {
 			w.fail("seed %d: %d members, clusters %x", seed, n, ids)

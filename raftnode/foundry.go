@@ -402,7 +402,7 @@ func (y *foundry) refusal(c *FoundedState) string {
 	case StandingMoved:
 		fmt.Fprintf(&b, "that member %d is at %s, not at %s. Start it there, or run `raft-chat members replace %d %d %s%s` and start what it prints", n.cfg.ID, c.At, own, n.cfg.ID, c.FreeID, own, endpoints)
 	default:
-		fmt.Fprintf(&b, "that member %d has another directory: this one was wiped or is not the right one, and what the member acknowledged is not in it. Start with the right directory (--data-dir) or, if it is lost, run `raft-chat members replace %d%s` and start what it prints", n.cfg.ID, n.cfg.ID, endpoints)
+		fmt.Fprintf(&b, "that member %d has another directory: this one was wiped or is not the right one, and what the member acknowledged is not in it. Bring the right directory back (--data-dir) or, if it is lost, run `raft-chat members replace %d%s` and start what it prints", n.cfg.ID, n.cfg.ID, endpoints)
 	}
 	fmt.Fprintf(&b, ". To found another, empty cluster here all the same, add --found-anyway")
 	return b.String()
