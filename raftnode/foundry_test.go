@@ -128,7 +128,7 @@ func TestFormerMemberFoundsNoSecondCluster(t *testing.T) {
 		return c.nodes[2].RemoveMember(context.Background(), 1) == nil || c.nodes[2].applier.members.Load().isRemoved(1)
 	})
 	first := c.peers[:1]
-	<-c.nodes[1].Failed()
+	eventually(t, "its end", func() bool { return c.nodes[1].Err() != nil })
 	c.stop(1)
 	c.wipe(1)
 	if got := c.refusal(1, first); !strings.Contains(got, "was removed") || !strings.Contains(got, "raft-chat members add 4 "+first[0].URL) {
@@ -152,7 +152,7 @@ func TestWipedMajorityFoundsNoSecondCluster(t *testing.T) {
 	c.tune = func(cfg *Config) { cfg.ListenFirst = time.Second }
 	c.start(2, 3)
 	for _, id := range []uint64{2, 3} {
-		<-c.nodes[id].Failed()
+		eventually(t, "a refusal", func() bool { return c.nodes[id].Err() != nil })
 		if err := c.nodes[id].Err(); !strings.Contains(err.Error(), fmt.Sprint("raft-chat members replace ", id)) {
 			t.Error(err)
 		}

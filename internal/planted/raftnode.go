@@ -89,7 +89,7 @@ func raftnodeBugs() []Bug {
 		File: "raftnode/founding.go",
 		Old:  "		case f.cfg.Anyway:\n",
 		New:  "		case f.cfg.Anyway, c.Standing == StandingWiped:\n",
-		Test: []string{"./raftnode", "-run", "Founding|SecondCluster"},
+		Test: []string{"./raftnode", "-run", "FoundingRound"},
 	}, {
 		Name: "founding-vote-unsaved", What: "a vote is told before it is durable",
 		File: "raftnode/foundry.go",
@@ -131,7 +131,7 @@ func raftnodeBugs() []Bug {
 		File: "raftnode/peers.go",
 		Old:  "		x.absent.Store(true)",
 		New:  "		x.absent.Store(false)",
-		Test: []string{"./raftnode", "-run", "SecondCluster"},
+		Test: []string{"./raftnode", "-run", "EmptyDirectory/first_list"},
 	}, {
 		Name: "old-copy-founds", What: "a copy of a directory from before it had a log is taken for the member",
 		File: "raftnode/members.go",
