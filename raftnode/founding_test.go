@@ -24,7 +24,8 @@ type foundingWorld struct {
 	acting   map[uint64]bool                   // clusters that could acknowledge at some time
 	now      time.Duration
 	incs     byte
-	lossless bool // who is up answers
+	lossless bool            // who is up answers
+	cut      map[uint64]bool // who reaches nobody now
 	history  []string
 }
 
@@ -78,7 +79,7 @@ func (w *foundingWorld) wipe(m *foundingMember) {
 
 // ask copies what to would answer from now.
 func (w *foundingWorld) ask(from, to *foundingMember) {
-	if !to.up || to.refused != nil {
+	if !to.up || to.refused != nil || w.cut[from.id] || w.cut[to.id] {
 		delete(from.answers, to.id)
 		return
 	}
@@ -176,8 +177,15 @@ func (w *foundingWorld) any() *foundingMember { return w.members[w.list[w.rng.In
 
 // run takes steps at random.
 func (w *foundingWorld) run(steps int, crashes bool, wipe func(*foundingMember) bool) {
+	defer func() { w.cut = nil }()
 	for range steps {
 		w.now += time.Duration(w.rng.IntN(100)) * time.Millisecond
+		if w.rng.IntN(15*len(w.list)) == 0 {
+			w.cut = map[uint64]bool{}
+			for range w.rng.IntN(len(w.list)) {
+				w.cut[w.any().id] = true
+			}
+		}
 		m := w.any()
 		switch {
 		case !m.up:
@@ -262,7 +270,7 @@ func TestFoundingAgrees(t *testing.T) {
 	for seed := range uint64(foundingSeeds) {
 		n := []int{1, 2, 3, 3, 4, 5, 7}[seed%7]
 		w := newFoundingWorld(t, seed, n)
-		w.run(60*n, seed%3 != 0, func(m *foundingMember) bool {
+		w.run(150*n, seed%3 != 0, func(m *foundingMember) bool {
 			return m.cluster == 0 && m.vote.Promised == (Ballot{}) && !w.registered(m) && !w.proposed(m)
 		})
 		w.heal()
@@ -505,6 +513,21 @@ func TestFoundingOffersWhatWasAccepted(t *testing.T) {
 		}
 		if strings.TrimSpace(text) != tt.want || ok != (tt.want != "") {
 			t.Errorf("%s: %q, %v", tt.name, text, ok)
+		}
+	}
+}
+
+// Who has promised a later attempt, whose founders may be others, founds by no
+// earlier one, whoever accepted that.
+func TestFoundingIsLeftToALaterPromise(t *testing.T) {
+	list := []Peer{{1, "http://a:1"}, {2, "http://b:1"}, {3, "http://c:1"}}
+	founders := []Founder{{1, Incarnation{1}}, {2, Incarnation{2}}}
+	early, late := Ballot{1, 1}, Ballot{2, 3}
+	for promised, want := range map[Ballot]bool{early: true, late: false} {
+		f := NewFounding(FoundingConfig{Self: founders[0], List: list, Vote: Vote{promised, early, founders}})
+		other := FreshState{Founder: founders[1], List: clusterID(list, nil), Ready: true, Vote: Vote{early, early, founders}}
+		if step := f.Round(0, map[uint64]FoundingAnswer{2: {Fresh: &other}}, nil); (step.Found != nil) != want {
+			t.Errorf("after the promise %v it founds %v", promised, step.Found)
 		}
 	}
 }

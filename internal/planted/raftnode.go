@@ -113,7 +113,7 @@ func raftnodeBugs() []Bug {
 		File: "raftnode/founding.go",
 		Old:  "	if b == (Ballot{}) || f.state.Promised != b {",
 		New:  "	if b == (Ballot{}) {",
-		Test: []string{"./raftnode", "-run", "Founding"},
+		Test: []string{"./raftnode", "-run", "FoundingIsLeft"},
 	}, {
 		Name: "founders-forgotten", What: "the records of a new cluster do not name its founders' directories",
 		File: "raftnode/node.go",
