@@ -176,11 +176,7 @@ func closeListener(c *Config) error {
 // openLog makes the log of a fresh directory, or opens the one that is there.
 func (n *Node) openLog() (rec recovered, err error) {
 	id, dir, lg := n.identity, n.cfg.Dir, zapLogger(n.logger)
-	id.Boots++
 	if id.Prepared {
-		if err := id.save(dir); err != nil {
-			return rec, err
-		}
 		n.disk, rec, err = openDisk(dir, id, lg)
 		if err != nil {
 			return rec, err
@@ -221,7 +217,10 @@ func (n *Node) recoverState(rec recovered) error {
 	if err := n.mayServe(); err != nil {
 		return err
 	}
-	return n.identity.checkList(&n.cfg, membershipAfter(n.applier.members.Load(), n.applied.Load(), rec.entries))
+	if err := n.identity.checkList(&n.cfg, membershipAfter(n.applier.members.Load(), n.applied.Load(), rec.entries)); err != nil {
+		return err
+	}
+	return n.identity.begin(n.cfg.Dir)
 }
 
 // stagedContent calls f with the content of a received snapshot, which ends when
