@@ -36,6 +36,9 @@ type identity struct {
 	Boots uint64 `json:"boots"`
 	// Starts names the newest of them, see Met.
 	Starts BootList `json:"starts"`
+	// Outlier, if set, is why the directory must not be used any more: a majority
+	// had another state.
+	Outlier string `json:"outlier,omitempty"`
 }
 
 const (
@@ -200,6 +203,9 @@ func claimIdentity(c *Config) (id *identity, err error) {
 	}
 	if id.MemberID != c.ID {
 		return nil, &IdentityError{fmt.Sprintf("data directory %s belongs to member %d, not to member %d: give each node a directory of its own (--data-dir), never a copy of another's", c.Dir, id.MemberID, c.ID)}
+	}
+	if id.Outlier != "" {
+		return nil, &IdentityError{fmt.Sprintf("data directory %s was taken out of use: %s", c.Dir, id.Outlier)}
 	}
 	return id, nil
 }

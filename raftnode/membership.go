@@ -33,6 +33,7 @@ type callRequest struct {
 	ID      uint64 `json:"id,omitempty"`
 	PeerURL string `json:"peer_url,omitempty"`
 	Learner bool   `json:"learner,omitempty"`
+	At      uint64 `json:"at,omitempty"` // for opReport: index at which states are compared
 }
 
 type callReply struct {
@@ -41,6 +42,13 @@ type callReply struct {
 	Progress []progress   `json:"progress,omitempty"`
 	Members  *membership  `json:"members,omitempty"` // for opMembers
 	Disks    []diskReport `json:"disks,omitempty"`   // for opReport
+	State    *stateHash   `json:"state,omitempty"`   // for opReport, if it is known
+}
+
+// stateHash is the hash of a state at a log index.
+type stateHash struct {
+	Index uint64 `json:"index"`
+	Hash  uint64 `json:"hash"`
 }
 
 // progress is what the leader knows of one member.
@@ -226,7 +234,7 @@ func (n *Node) lead(ctx context.Context, q callRequest) (reply callReply, err er
 		return reply, nil
 	}
 	if q.Op == opReport {
-		return callReply{TimeNS: n.cfg.Clock.Now().UnixNano(), Disks: n.disks()}, nil
+		return callReply{TimeNS: n.cfg.Clock.Now().UnixNano(), Disks: n.disks(), State: n.stateAt(q.At)}, nil
 	}
 	if s := n.Status(); s.Leader != n.cfg.ID {
 		return reply, errNoLeader

@@ -41,6 +41,7 @@ type Node struct {
 	snapRetry   map[uint64]uint64 // by member, the tick before which no snapshot is tried again; the loop's
 	confMu      sync.Mutex        // one membership change at a time
 
+	comparing   comparing
 	watch       watch
 	judging     sync.Mutex
 	storageLow  atomic.Bool   // here
