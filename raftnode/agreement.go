@@ -80,9 +80,13 @@ func (a *Agreement) Begin(round, self, index, hash uint64) {
 	a.index, a.until, a.at = index, round+compareFor, map[uint64]uint64{self: hash}
 }
 
-// Asks returns the index at which the others are to be asked for their hash, 0 if
-// there is none.
-func (a *Agreement) Asks() uint64 { return a.index }
+// Asks returns the index at which the others are to be asked for their hash, and
+// this member's own; 0 if nothing is compared.
+func (a *Agreement) Asks(self uint64) (index, own uint64) { return a.index, a.at[self] }
+
+// Hurry lets the next comparison begin at once: a member that compares has another
+// state.
+func (a *Agreement) Hurry() { a.next = 0 }
 
 // Hear takes in a member's hash at an index.
 func (a *Agreement) Hear(id, index, hash uint64) {
@@ -92,7 +96,7 @@ func (a *Agreement) Hear(id, index, hash uint64) {
 }
 
 // Abandon ends a comparison without a verdict: this member's state was replaced.
-func (a *Agreement) Abandon() { a.index = 0 }
+func (a *Agreement) Abandon() { a.index, a.at = 0, nil }
 
 // Judge ends the comparison once it is decided: when a majority contradicts this
 // member, when all have answered, or when there was time enough. false: not yet.
@@ -107,7 +111,7 @@ func (a *Agreement) Judge(round, self uint64, voters, learners []uint64) (v Verd
 	if v.Outcome != OutlierHere && len(a.at) < len(members) && round < a.until {
 		return v, false
 	}
-	a.index, a.next = 0, round+compareEvery
+	a.index, a.at, a.next = 0, nil, round+compareEvery
 	if v.Outcome == Undecided {
 		a.next = round + 1 // whoever was missing may be there next time
 	} else {

@@ -58,6 +58,11 @@ func TestCompareStates(t *testing.T) {
 	}
 }
 
+func asks(a *Agreement) uint64 {
+	index, _ := a.Asks(1)
+	return index
+}
+
 // When a comparison ends, and when the next one begins.
 func TestAgreementRounds(t *testing.T) {
 	voters := []uint64{1, 2, 3}
@@ -69,12 +74,12 @@ func TestAgreementRounds(t *testing.T) {
 			t.Fatalf("round %d: %+v, %v", round, v, got)
 		}
 	}
-	if !a.Due(1) || a.Asks() != 0 {
+	if !a.Due(1) || asks(&a) != 0 {
 		t.Error("the first one is not due at once")
 	}
 	judge(1, false, Undecided)
 	a.Begin(1, 1, 100, 7)
-	if a.Due(1) || a.Asks() != 100 {
+	if a.Due(1) || asks(&a) != 100 {
 		t.Error("it is not under way")
 	}
 	a.Hear(2, 100, 7)
@@ -103,6 +108,13 @@ func TestAgreementRounds(t *testing.T) {
 	a.Hear(3, 400, 7)
 	a.Hear(4, 400, 7)
 	judge(90, true, Agree) // nobody is missing
+
+	if a.Due(91) {
+		t.Error("due at once")
+	}
+	if a.Hurry(); !a.Due(91) {
+		t.Error("not due, although a member has another state")
+	}
 
 	a.Begin(120, 1, 500, 7)
 	a.Hear(2, 500, 8)

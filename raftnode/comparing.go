@@ -34,8 +34,8 @@ func (n *Node) compareNow(round uint64) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	a := &c.agreement
-	if index := a.Asks(); index != 0 {
-		if hash, known := h.HashAt(index); !known || hash != a.at[n.cfg.ID] {
+	if index, own := a.Asks(n.cfg.ID); index != 0 {
+		if hash, known := h.HashAt(index); !known || hash != own {
 			a.Abandon()
 		}
 	}
@@ -48,21 +48,35 @@ func (n *Node) compareNow(round uint64) {
 	n.conclude(round)
 }
 
-// stateAt is what this node answers to a member that compares at an index.
-func (n *Node) stateAt(index uint64) *stateHash {
-	if h := n.hasher(); h != nil && index != 0 {
-		if hash, known := h.HashAt(index); known {
-			return &stateHash{index, hash}
-		}
+// stateLike is what this node answers to a member that compares its state.
+func (n *Node) stateLike(theirs *stateHash) *stateHash {
+	h := n.hasher()
+	if h == nil || theirs == nil {
+		return nil
 	}
-	return nil
+	hash, known := h.HashAt(theirs.Index)
+	if !known {
+		return nil
+	}
+	if hash != theirs.Hash {
+		c := &n.comparing
+		c.mu.Lock()
+		c.agreement.Hurry()
+		c.mu.Unlock()
+	}
+	return &stateHash{theirs.Index, hash}
 }
 
-func (n *Node) comparesAt() uint64 {
+// stateCompared is what this node asks others about, nil if it compares nothing.
+func (n *Node) stateCompared() *stateHash {
 	c := &n.comparing
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.agreement.Asks()
+	index, own := c.agreement.Asks(n.cfg.ID)
+	if index == 0 {
+		return nil
+	}
+	return &stateHash{index, own}
 }
 
 // hearState takes in a member's answer.

@@ -33,7 +33,8 @@ type callRequest struct {
 	ID      uint64 `json:"id,omitempty"`
 	PeerURL string `json:"peer_url,omitempty"`
 	Learner bool   `json:"learner,omitempty"`
-	At      uint64 `json:"at,omitempty"` // for opReport: index at which states are compared
+	// State, for opReport, is the caller's, which it compares with the others'.
+	State *stateHash `json:"state,omitempty"`
 }
 
 type callReply struct {
@@ -234,7 +235,7 @@ func (n *Node) lead(ctx context.Context, q callRequest) (reply callReply, err er
 		return reply, nil
 	}
 	if q.Op == opReport {
-		return callReply{TimeNS: n.cfg.Clock.Now().UnixNano(), Disks: n.disks(), State: n.stateAt(q.At)}, nil
+		return callReply{TimeNS: n.cfg.Clock.Now().UnixNano(), Disks: n.disks(), State: n.stateLike(q.State)}, nil
 	}
 	if s := n.Status(); s.Leader != n.cfg.ID {
 		return reply, errNoLeader

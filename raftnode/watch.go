@@ -197,10 +197,10 @@ func (n *Node) ask(m Member) {
 	ctx, cancel := context.WithTimeout(n.ctx, n.cfg.electionTimeout())
 	defer cancel()
 	var reply callReply
-	err, at := errLinkCut, n.comparesAt()
+	err, state := errLinkCut, n.stateCompared()
 	before := n.cfg.Clock.Now().UnixNano()
 	if n.cfg.reachable(n.cfg.ID, m.ID) && n.cfg.reachable(m.ID, n.cfg.ID) {
-		err = n.peers.post(ctx, m.PeerURL+callPath, callRequest{caller: n.peers.self(m.ID), Op: opReport, At: at}, &reply)
+		err = n.peers.post(ctx, m.PeerURL+callPath, callRequest{caller: n.peers.self(m.ID), Op: opReport, State: state}, &reply)
 	}
 	after := n.cfg.Clock.Now().UnixNano()
 	if err == nil {
