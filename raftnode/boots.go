@@ -214,7 +214,7 @@ func (p *peers) mistaken(q *helloRequest) error {
 		return err
 	}
 	if !p.n.identity.Starts.Has(q.ExpectedStart) {
-		return &IdentityError{olderCopy(p.n.cfg.ID)}
+		return &IdentityError{fmt.Sprintf("data directory %s: %s", p.n.cfg.Dir, olderCopy(p.n.cfg.ID))}
 	}
 	return nil
 }

@@ -253,7 +253,7 @@ func (c *testCluster) awaitOlderCopy(id uint64) {
 	c.t.Helper()
 	eventually(c.t, fmt.Sprintf("member %d to be refused", id), func() bool { return c.nodes[id].Err() != nil })
 	var refused *IdentityError
-	if err := c.nodes[id].Err(); !errors.As(err, &refused) || !strings.Contains(err.Error(), "older copy") || !strings.Contains(err.Error(), fmt.Sprint("members replace ", id)) {
+	if err := c.nodes[id].Err(); !errors.As(err, &refused) || !strings.Contains(err.Error(), "older copy") || !strings.Contains(err.Error(), fmt.Sprint("members replace ", id)) || !strings.Contains(err.Error(), c.memberDir(id)) {
 		c.t.Errorf("member %d stops with %v", id, err)
 	}
 	c.stop(id)

@@ -1,6 +1,7 @@
 package raftnode
 
 import (
+	"fmt"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -130,7 +131,7 @@ func (n *Node) conclude(round uint64) {
 // reason, and all it holds, so that no start brings it back.
 func (n *Node) retire(v *Verdict) {
 	id := *n.identity
-	id.Outlier = v.outlier(n.cfg.ID)
+	id.Outlier = fmt.Sprintf("data directory %s: %s", n.cfg.Dir, v.outlier(n.cfg.ID))
 	if err := id.save(n.cfg.Dir); err != nil {
 		n.logger.Error("the directory does not know that it must not be used any more", "error", err)
 	}

@@ -106,6 +106,10 @@ func (p *peers) hello(ctx context.Context, x *peer) error {
 		Version: helloVersion, caller: p.self(x.id), PeerURL: p.n.cfg.ownURL(), Expected: p.n.replica.incarnationOf(x.id),
 		Starts: p.n.identity.Starts, ExpectedStart: p.metLast(x.id),
 	}, &reply); err != nil {
+		var refused *IdentityError
+		if errors.As(err, &refused) {
+			return &IdentityError{fmt.Sprintf("data directory %s: %s", p.n.cfg.Dir, refused.Reason)}
+		}
 		return err
 	}
 	if reply.ID != x.id || reply.ClusterID != p.n.identity.ClusterID {

@@ -205,7 +205,7 @@ func claimIdentity(c *Config) (id *identity, err error) {
 		return nil, &IdentityError{fmt.Sprintf("data directory %s belongs to member %d, not to member %d: give each node a directory of its own (--data-dir), never a copy of another's", c.Dir, id.MemberID, c.ID)}
 	}
 	if id.Outlier != "" {
-		return nil, &IdentityError{fmt.Sprintf("data directory %s was taken out of use: %s", c.Dir, id.Outlier)}
+		return nil, &IdentityError{"taken out of use before: " + id.Outlier}
 	}
 	return id, nil
 }
