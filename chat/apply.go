@@ -57,6 +57,7 @@ type applier struct {
 	dropped  uint64 // newest ID that the running Apply dropped
 	trimmed  bool   // the entry dropped messages
 	hash     xxhash.Digest
+	hashes   []hashMark // after each entry of the running Apply
 	key      []byte
 	scratch  []byte
 	postedUS int64  // PostedAt of everything in the entry
@@ -122,7 +123,7 @@ func (a *applier) finish() {
 	}
 	clear(a.touched)
 	clear(a.messages)
-	a.touched, a.messages = a.touched[:0], a.messages[:0]
+	a.touched, a.messages, a.hashes = a.touched[:0], a.messages[:0], a.hashes[:0]
 	clear(a.priors)
 	clear(a.bySeq)
 	clear(a.entry.commands)
@@ -192,6 +193,7 @@ func (a *applier) applyEntry(index uint64, data []byte) (any, error) {
 		return nil, err
 	}
 	a.now.hash = a.hash.Sum64()
+	a.hashes = append(a.hashes, hashMark{index, a.now.hash})
 	if !decoded {
 		return poisonedEntry{}, nil
 	}

@@ -331,6 +331,7 @@ func (s *Store) swap() error {
 		return err
 	}
 	s.recent.reset()
+	s.hashes.reset(p.applied, p.hash)
 	s.hub.reset(func() { s.published.Store(p) })
 	return nil
 }

@@ -76,6 +76,7 @@ type Store struct {
 
 	// published is what was committed last.
 	published atomic.Pointer[published]
+	hashes    hashes
 
 	// flushing makes Flush calls take turns and is held by Restore and Close;
 	// durable is the index the last Flush reached.
@@ -127,6 +128,7 @@ func OpenStore(dir string, opts StoreOptions) (*Store, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open store: %w", err)
 	}
+	s.hashes.reset(p.applied, p.hash)
 	s.published.Store(p)
 	s.hub = newHub(opts.Inline)
 	return s, nil
@@ -242,6 +244,7 @@ func (s *Store) Apply(entries iter.Seq2[uint64, []byte], last uint64, meta []byt
 	if dropped > 0 {
 		s.recent.cut(dropped)
 	}
+	s.hashes.add(a.hashes, p.applied)
 	s.hub.posted(a.touched, func() { s.published.Store(p) })
 	a.finish()
 	s.pacer.wrote(batchBytes, batchKeys)

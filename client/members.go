@@ -55,6 +55,8 @@ type NodeStatus struct {
 	LeaderID       string `json:"leader_id"`
 	LeaderRaftAddr string `json:"leader_raft_addr"`
 	LeaderGRPCAddr string `json:"leader_grpc_addr"`
+	// Alarm says what needs people at once although the node goes on; "" if nothing does.
+	Alarm string `json:"alarm"`
 	// Ready says that the node can do its work; NotReady says why it cannot.
 	Ready    bool   `json:"-"`
 	NotReady string `json:"-"`

@@ -51,12 +51,12 @@ func nameOf(name string, id uint64) string {
 
 // getLive is GET /livez: 200 while the process serves.
 func (s *Server) getLive(w http.ResponseWriter, _ *http.Request) *problem {
-	s.writeOK(w)
+	s.writeOK(w, "")
 	return nil
 }
 
 // getReady is GET /readyz: 200, or 503 with the failing check in the detail. With ?sync it first waits until this node
-// has applied everything that was committed when it was asked.
+// has applied everything that was committed when it was asked. A node that goes on in spite of an alarm is ready, and says so.
 func (s *Server) getReady(w http.ResponseWriter, r *http.Request) *problem {
 	q, p := queryOf(r)
 	if p != nil {
@@ -71,15 +71,19 @@ func (s *Server) getReady(w http.ResponseWriter, r *http.Request) *problem {
 	if err != nil {
 		return newProblem(codeNotReady, err.Error())
 	}
-	s.writeOK(w)
+	s.writeOK(w, s.options.Cluster.Status().Alarm)
 	return nil
 }
 
-// writeOK answers 200 with the word that probes look for.
-func (s *Server) writeOK(w http.ResponseWriter) {
+// writeOK answers 200 with the word that probes look for, and an alarm on a line of its own.
+func (s *Server) writeOK(w http.ResponseWriter, alarm string) {
 	h := w.Header()
 	h.Set("Content-Type", "text/plain; charset=utf-8")
 	h["Cache-Control"] = s.headers.noStore
 	w.WriteHeader(http.StatusOK)
-	_, _ = w.Write([]byte("ok\n"))
+	body := "ok\n"
+	if alarm != "" {
+		body += "alarm: " + alarm + "\n"
+	}
+	_, _ = w.Write([]byte(body))
 }

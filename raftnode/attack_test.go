@@ -29,8 +29,12 @@ import (
 func against(t *testing.T, c *testCluster) (all []*strangers.Stranger) {
 	for _, p := range c.peers {
 		as := p.ID%uint64(len(c.peers)) + 1
+		starts, err := c.nodes[as].identity.Starts.MarshalText()
+		if err != nil {
+			t.Fatal(err)
+		}
 		s := &strangers.Stranger{Addr: strings.TrimPrefix(p.URL, "http://"), Cluster: c.nodes[p.ID].identity.ClusterID, To: p.ID, As: as,
-			AsURL: c.nodes[as].cfg.ownURL(), AsWho: c.nodes[as].identity.Incarnation.String()}
+			AsURL: c.nodes[as].cfg.ownURL(), AsWho: c.nodes[as].identity.Incarnation.String(), AsStarts: string(starts)}
 		t.Cleanup(s.Close)
 		all = append(all, s)
 	}
@@ -96,7 +100,7 @@ func TestStrangersChangeNothing(t *testing.T) {
 	eventually(t, "the strangers' goroutines to end", func() bool { return runtime.NumGoroutine() < goroutines+20 })
 	for id, n := range c.nodes {
 		refused := n.PeerCounts().RefusedRequests
-		for _, reason := range []string{"hello_unconfirmed", "hello_not_a_member", "hello_identity_refused", "call_not_a_member", "unverified", "media_type", "web_page", "body_too_large", "bad_request"} {
+		for _, reason := range []string{"hello_unconfirmed", "hello_not_a_member", "hello_identity_refused", "hello_older_copy", "call_not_a_member", "unverified", "media_type", "web_page", "body_too_large", "bad_request"} {
 			if refused[reason] == 0 {
 				t.Errorf("node %d has refused nothing as %s: %v", id, reason, refused)
 			}

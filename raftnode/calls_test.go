@@ -57,6 +57,7 @@ type fakeMember struct {
 	url       string
 	callBacks atomic.Int64
 	greetings atomic.Int64
+	shows     atomic.Pointer[BootList] // nil: one start
 }
 
 // addMember makes a fake member 2 of a lone node's cluster.
@@ -70,11 +71,11 @@ func addMember(tb testing.TB, n *Node) *fakeMember {
 		if err := json.NewDecoder(r.Body).Decode(&q); err != nil || q.From != 1 || q.To != 2 {
 			tb.Errorf("a call back of %+v, %v", q, err)
 		}
-		answer(w, confirmReply{Version: helloVersion, ClusterID: m.ClusterID, ID: 2, Answer: m.Secret.answer(q.Challenge)})
+		answer(w, confirmReply{Version: helloVersion, ClusterID: m.ClusterID, ID: 2, Answer: m.Secret.answer(q.Challenge), Starts: m.starts()})
 	})
 	mux.HandleFunc("POST "+helloPath, func(w http.ResponseWriter, _ *http.Request) {
 		m.greetings.Add(1)
-		answer(w, helloReply{Version: helloVersion, ClusterID: m.ClusterID, ID: 2, Incarnation: m.Incarnation})
+		answer(w, helloReply{Version: helloVersion, ClusterID: m.ClusterID, ID: 2, Incarnation: m.Incarnation, Starts: m.starts()})
 	})
 	s := httptest.NewServer(mux)
 	tb.Cleanup(s.Close)
@@ -89,7 +90,14 @@ func addMember(tb testing.TB, n *Node) *fakeMember {
 }
 
 func (m *fakeMember) hello() helloRequest {
-	return helloRequest{Version: helloVersion, caller: m.caller, PeerURL: m.url}
+	return helloRequest{Version: helloVersion, caller: m.caller, PeerURL: m.url, Starts: m.starts()}
+}
+
+func (m *fakeMember) starts() BootList {
+	if l := m.shows.Load(); l != nil {
+		return *l
+	}
+	return BootList{1}
 }
 
 // postTo gives a body to the peer listener's handler.

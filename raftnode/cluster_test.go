@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"hash/fnv"
 	"io"
 	"iter"
 	"log/slog"
@@ -28,16 +29,19 @@ type ledger struct {
 
 	mu    sync.Mutex
 	state ledgerState
+	at    map[uint64]uint64 // hashes by index, since it was opened or replaced
+	wrong bool              // the next line is applied otherwise than elsewhere
 }
 
 type ledgerState struct {
 	Index uint64
 	Meta  []byte
 	Lines []string
+	Hash  uint64
 }
 
 func openLedger(dir string) (*ledger, error) {
-	l := &ledger{path: filepath.Join(dir, "ledger")}
+	l := &ledger{path: filepath.Join(dir, "ledger"), at: map[uint64]uint64{}}
 	b, err := os.ReadFile(l.path)
 	if errors.Is(err, os.ErrNotExist) {
 		return l, nil
@@ -45,7 +49,28 @@ func openLedger(dir string) (*ledger, error) {
 	if err != nil {
 		return nil, err
 	}
-	return l, json.Unmarshal(b, &l.state)
+	err = json.Unmarshal(b, &l.state)
+	l.at[l.state.Index] = l.state.Hash
+	return l, err
+}
+
+func (l *ledger) HashAt(index uint64) (hash uint64, known bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	hash, known = l.at[index]
+	return hash, known
+}
+
+func (l *ledger) HashIndex(uint64) uint64 {
+	index, _ := l.Applied()
+	return index
+}
+
+// err makes the next line something else here.
+func (l *ledger) err() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.wrong = true
 }
 
 func (l *ledger) Applied() (uint64, []byte) {
@@ -57,11 +82,19 @@ func (l *ledger) Applied() (uint64, []byte) {
 func (l *ledger) Apply(entries iter.Seq2[uint64, []byte], last uint64, meta []byte) (results []any, err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	for _, payload := range entries {
+	for index, payload := range entries {
+		if l.wrong {
+			payload, l.wrong = append([]byte("wrong "), payload...), false
+		}
 		l.state.Lines = append(l.state.Lines, string(payload))
+		h := fnv.New64a()
+		fmt.Fprintf(h, "%d %d %s", l.state.Hash, index, payload)
+		l.state.Hash = h.Sum64()
+		l.at[index] = l.state.Hash
 		results = append(results, len(l.state.Lines))
 	}
 	l.state.Index = last
+	l.at[last] = l.state.Hash
 	if meta != nil {
 		l.state.Meta = meta
 	}
@@ -108,7 +141,7 @@ func (l *ledger) Restore(content io.Reader) error {
 		return err
 	}
 	l.mu.Lock()
-	l.state = s
+	l.state, l.at = s, map[uint64]uint64{s.Index: s.Hash}
 	l.mu.Unlock()
 	_, err := l.Flush()
 	return err

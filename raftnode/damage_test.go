@@ -276,7 +276,8 @@ func TestOlderHighWaterRecordOverAWholeLogIsHarmless(t *testing.T) {
 }
 
 // What a whole directory is put back to cannot be told from the directory that
-// it once was: doc.go says so, and this shows where the line is.
+// it once was by what is in it, but by members that met it later: doc.go says so,
+// and this shows where the line is.
 func TestOlderCopyOfEverythingIsTheKnownWindow(t *testing.T) {
 	f := votedLog(t, rand.New(rand.NewPCG(4, 17)))
 	for k := 1; k < len(f.saves); k += 5 {

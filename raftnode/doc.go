@@ -78,7 +78,12 @@
 // sync behind with entries (never with a term or a vote). So a cut or a zeroed
 // end within that time of the crash can take acknowledged entries of that time
 // from one member. A whole directory put back to an older copy of itself, the
-// high-water record included, is not noticed at all.
+// high-water record included, is noticed by the members that have met a later start
+// of it (boots.go), not before; nobody meets a cluster of one.
+//
+// What one member applied otherwise than the others, or lost in silence, shows when
+// their states are compared (agreement.go): a member that a majority contradicts
+// stops.
 //
 // # Identity
 //

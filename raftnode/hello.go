@@ -45,6 +45,10 @@ type helloRequest struct {
 	Expected Incarnation `json:"expected"`
 	// Joining asks which cluster this is, before the caller knows it.
 	Joining bool `json:"joining,omitempty"`
+	// Starts are those of the caller's directory, ExpectedStart the last one of
+	// the other's that it has met.
+	Starts        BootList `json:"starts,omitempty"`
+	ExpectedStart BootID   `json:"expected_start,omitempty"`
 }
 
 type helloReply struct {
@@ -53,6 +57,7 @@ type helloReply struct {
 	ID          uint64      `json:"id"`
 	Incarnation Incarnation `json:"incarnation"`
 	TimeNS      int64       `json:"time_ns,omitempty"` // its clock
+	Starts      BootList    `json:"starts,omitempty"`
 }
 
 // helloVersion 2 came with the secret. A build before has none, and is refused.
@@ -71,6 +76,7 @@ type callError struct {
 // Codes that only members see.
 const (
 	codeIdentity     = "identity_refused"
+	codeOlderCopy    = "older_copy"
 	codeRemoved      = "removed"
 	codeOtherCluster = "other_cluster"
 	codeNotMember    = "not_a_member"
@@ -98,7 +104,12 @@ func (p *peers) hello(ctx context.Context, x *peer) error {
 	before := p.n.cfg.Clock.Now().UnixNano()
 	if err := p.post(ctx, x.url+helloPath, helloRequest{
 		Version: helloVersion, caller: p.self(x.id), PeerURL: p.n.cfg.ownURL(), Expected: p.n.replica.incarnationOf(x.id),
+		Starts: p.n.identity.Starts, ExpectedStart: p.metLast(x.id),
 	}, &reply); err != nil {
+		var refused *IdentityError
+		if errors.As(err, &refused) {
+			return &IdentityError{fmt.Sprintf("data directory %s: %s", p.n.cfg.Dir, refused.Reason)}
+		}
 		return err
 	}
 	if reply.ID != x.id || reply.ClusterID != p.n.identity.ClusterID {
@@ -106,6 +117,9 @@ func (p *peers) hello(ctx context.Context, x *peer) error {
 	}
 	if known := p.incarnationOf(x.id); !known.IsZero() && known != reply.Incarnation {
 		return fmt.Errorf("member %d runs on a data directory that is not its own", x.id)
+	}
+	if err := p.noteStart(x.id, reply.Starts); err != nil {
+		return fmt.Errorf("member %d (%s) is not let in: %v", x.id, x.url, err)
 	}
 	p.mu.Lock()
 	p.seen[x.id] = reply.Incarnation
@@ -202,21 +216,21 @@ func (p *peers) serveHello(w http.ResponseWriter, r *http.Request) {
 			return
 		}
 		markVerified(r)
-		if err := n.replica.mistaken(q.Expected); err != nil {
+		if err := p.mistaken(&q); err != nil {
 			answerError(w, http.StatusConflict, errorf("bad_request", "%v", err))
 			n.fail(err)
 			return
 		}
 		p.welcome(x, q.Incarnation)
 	}
-	answer(w, helloReply{Version: helloVersion, ClusterID: n.identity.ClusterID, ID: n.cfg.ID, Incarnation: n.identity.Incarnation, TimeNS: n.cfg.Clock.Now().UnixNano()})
+	answer(w, helloReply{Version: helloVersion, ClusterID: n.identity.ClusterID, ID: n.cfg.ID, Incarnation: n.identity.Incarnation, TimeNS: n.cfg.Clock.Now().UnixNano(), Starts: n.identity.Starts})
 }
 
 // doubt logs, now and then, that somebody who is not believed says that this
 // directory was wiped. A directory whose list names only members that are gone
 // can hear of it in no other way.
 func (p *peers) doubt(q *helloRequest) {
-	err := p.n.replica.mistaken(q.Expected)
+	err := p.mistaken(q)
 	if err == nil {
 		return
 	}
@@ -224,7 +238,7 @@ func (p *peers) doubt(q *helloRequest) {
 	times, due := p.doubts.due(p.n.cfg.Clock.Now(), err)
 	p.mu.Unlock()
 	if due {
-		p.n.logger.Warn("somebody who cannot be verified says that this data directory is not the one that the cluster knows; if it was wiped or swapped, that is so",
+		p.n.logger.Warn("somebody who cannot be verified says that this data directory is not the one that the cluster knows; if it was wiped, swapped or put back to an older copy, that is so",
 			"says_to_be", q.From, "times", times, "remedy", remedy(p.n.cfg.ID))
 	}
 }
@@ -245,6 +259,9 @@ func (p *peers) checkHello(q *helloRequest) *Error {
 	members := n.applier.members.Load()
 	if refusal := members.admits(q.From, q.Incarnation, p.incarnationOf(q.From), q.PeerURL); refusal != nil {
 		return refusal
+	}
+	if !q.Joining && p.older(q.From, q.Starts) {
+		return errorf(codeOlderCopy, "%s", olderCopy(q.From))
 	}
 	if x, _ := p.holds(q.From, secret{}); len(members.Members) == 0 && (x == nil || x.url != q.PeerURL) {
 		// One that joins has no records yet, but the list it was given.
@@ -371,7 +388,7 @@ func (p *peers) post(ctx context.Context, url string, request, reply any) error 
 // refusalOf is what the one who is refused makes of it.
 func refusalOf(e *Error) error {
 	switch e.Code {
-	case codeIdentity:
+	case codeIdentity, codeOlderCopy:
 		return &IdentityError{e.Detail}
 	case codeRemoved:
 		return ErrRemoved

@@ -35,6 +35,11 @@ type identity struct {
 	// Boots counts starts. Request ids begin at Boots<<40, so none is used
 	// twice by one directory.
 	Boots uint64 `json:"boots"`
+	// Starts names the newest of them, see Met.
+	Starts BootList `json:"starts"`
+	// Outlier, if set, is why the directory must not be used any more: a majority
+	// had another state.
+	Outlier string `json:"outlier,omitempty"`
 }
 
 const (
@@ -80,11 +85,12 @@ func loadIdentity(dir string) (*identity, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read identity: %w", err)
 	}
-	if len(b) < 4 || binary.BigEndian.Uint32(b) != crc32.Checksum(b[4:], castagnoli) {
-		return nil, &damageError{path, -1, errors.New("its checksum is wrong")}
+	body, err := unseal(b)
+	if err != nil {
+		return nil, &damageError{path, -1, err}
 	}
 	id := &identity{}
-	if err := json.Unmarshal(b[4:], id); err != nil {
+	if err := json.Unmarshal(body, id); err != nil {
 		return nil, &damageError{path, -1, err}
 	}
 	if id.Version != identityVersion {
@@ -99,15 +105,42 @@ func (id *identity) save(dir string) error {
 	if err != nil {
 		return fmt.Errorf("write identity: %w", err)
 	}
-	b := append(binary.BigEndian.AppendUint32(nil, crc32.Checksum(body, castagnoli)), body...)
-	path := filepath.Join(dir, identityFile)
-	if err := writeFileSync(path+".tmp", b); err != nil {
+	if err := replaceFile(filepath.Join(dir, identityFile), seal(body)); err != nil {
 		return fmt.Errorf("write identity: %w", err)
+	}
+	return nil
+}
+
+// begin counts a start and names it. It is durable before the directory's first
+// request id is used and before anybody hears of the start. A start that was
+// refused before is none: nobody has met it, and it takes no place in the list.
+func (id *identity) begin(dir string) error {
+	id.Boots++
+	id.Starts = id.Starts.With(newBootID())
+	return id.save(dir)
+}
+
+// seal puts a checksum before a file's body.
+func seal(body []byte) []byte {
+	return append(binary.BigEndian.AppendUint32(nil, crc32.Checksum(body, castagnoli)), body...)
+}
+
+func unseal(b []byte) (body []byte, err error) {
+	if len(b) < 4 || binary.BigEndian.Uint32(b) != crc32.Checksum(b[4:], castagnoli) {
+		return nil, errors.New("its checksum is wrong")
+	}
+	return b[4:], nil
+}
+
+// replaceFile makes b the content of a file; a crash leaves what was there or b.
+func replaceFile(path string, b []byte) error {
+	if err := writeFileSync(path+".tmp", b); err != nil {
+		return err
 	}
 	if err := os.Rename(path+".tmp", path); err != nil {
-		return fmt.Errorf("write identity: %w", err)
+		return err
 	}
-	return syncDir(dir)
+	return syncDir(filepath.Dir(path))
 }
 
 func writeFileSync(path string, b []byte) error {
@@ -163,15 +196,18 @@ func claimIdentity(c *Config) (id *identity, err error) {
 	if id.MemberID != c.ID {
 		return nil, &IdentityError{fmt.Sprintf("data directory %s belongs to member %d, not to member %d: give each node a directory of its own (--data-dir), never a copy of another's", c.Dir, id.MemberID, c.ID)}
 	}
+	if id.Outlier != "" {
+		return nil, &IdentityError{"taken out of use before: " + id.Outlier}
+	}
 	if id.ClusterID == 0 {
-		return id, id.begin(c)
+		return id, id.takeList(c)
 	}
 	return id, nil
 }
 
-// begin takes the list of this start for a directory that belongs to no cluster
+// takeList takes the list of this start for a directory that belongs to no cluster
 // yet, unless it has given others its word.
-func (id *identity) begin(c *Config) error {
+func (id *identity) takeList(c *Config) error {
 	if id.Vote.Promised != (Ballot{}) && peerList(c.Cluster) != peerList(id.Cluster) {
 		return &IdentityError{fmt.Sprintf("data directory %s has taken part in founding the cluster %s, but --cluster says %s. "+
 			"To go on with that cluster, start with its list. To found another one, use another directory (--data-dir); this one holds no messages", c.Dir, peerList(id.Cluster), peerList(c.Cluster))}

@@ -22,7 +22,7 @@ import (
 )
 
 func testIdentity() *identity {
-	return &identity{Version: identityVersion, ClusterID: 1<<63 + 1, MemberID: 3, Incarnation: Incarnation{1, 2, 3}, Joined: true, Prepared: true, Boots: 9,
+	return &identity{Version: identityVersion, ClusterID: 1<<63 + 1, MemberID: 3, Incarnation: Incarnation{1, 2, 3}, Joined: true, Prepared: true, Boots: 9, Starts: BootList{7, 8, 9},
 		Cluster: []Peer{{1, "http://a:1"}, {3, "http://c:1"}}}
 }
 
@@ -286,7 +286,7 @@ func TestRequestIDsNeverRepeat(t *testing.T) {
 			t.Errorf("start %d gives out numbers of start %d", n.identity.Boots, got)
 		}
 	}
-	// A start that fails after it counted uses its number up as well.
+	// A start that is refused uses no number up.
 	c.peers[0].URL = "http://" + testaddr.Addr(t)
 	_, err := c.open(1)
 	var refused *IdentityError
@@ -294,7 +294,7 @@ func TestRequestIDsNeverRepeat(t *testing.T) {
 		t.Errorf("another list: %v", err)
 	}
 	id, err := loadIdentity(c.memberDir(1))
-	if err != nil || id.Boots <= lastBoots {
+	if err != nil || id.Boots != lastBoots || len(id.Starts) != int(lastBoots) {
 		t.Errorf("%+v, %v", id, err)
 	}
 

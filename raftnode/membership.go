@@ -33,6 +33,8 @@ type callRequest struct {
 	ID      uint64 `json:"id,omitempty"`
 	PeerURL string `json:"peer_url,omitempty"`
 	Learner bool   `json:"learner,omitempty"`
+	// State, for opReport, is the caller's, which it compares with the others'.
+	State *stateHash `json:"state,omitempty"`
 }
 
 type callReply struct {
@@ -41,6 +43,13 @@ type callReply struct {
 	Progress []progress   `json:"progress,omitempty"`
 	Members  *membership  `json:"members,omitempty"` // for opMembers
 	Disks    []diskReport `json:"disks,omitempty"`   // for opReport
+	State    *stateHash   `json:"state,omitempty"`   // for opReport, if it is known
+}
+
+// stateHash is the hash of a state at a log index.
+type stateHash struct {
+	Index uint64 `json:"index"`
+	Hash  uint64 `json:"hash"`
 }
 
 // progress is what the leader knows of one member.
@@ -226,7 +235,7 @@ func (n *Node) lead(ctx context.Context, q callRequest) (reply callReply, err er
 		return reply, nil
 	}
 	if q.Op == opReport {
-		return callReply{TimeNS: n.cfg.Clock.Now().UnixNano(), Disks: n.disks()}, nil
+		return callReply{TimeNS: n.cfg.Clock.Now().UnixNano(), Disks: n.disks(), State: n.stateLike(q.State)}, nil
 	}
 	if s := n.Status(); s.Leader != n.cfg.ID {
 		return reply, errNoLeader

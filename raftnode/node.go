@@ -44,6 +44,7 @@ type Node struct {
 	snapRetry   map[uint64]uint64 // by member, the tick before which no snapshot is tried again; the loop's
 	confMu      sync.Mutex        // one membership change at a time
 
+	comparing   comparing
 	watch       watch
 	judging     sync.Mutex
 	storageLow  atomic.Bool   // here
@@ -260,9 +261,6 @@ func closeListener(c *Config) error {
 func (n *Node) openLog() (rec recovered, err error) {
 	id, dir, lg := n.identity, n.cfg.Dir, zapLogger(n.logger)
 	if id.Prepared {
-		if err := id.save(dir); err != nil {
-			return rec, err
-		}
 		n.disk, rec, err = openDisk(dir, id, lg)
 		if err != nil {
 			return rec, err
@@ -308,7 +306,10 @@ func (n *Node) recoverState(rec recovered) error {
 	if err := n.mayServe(); err != nil {
 		return err
 	}
-	return n.identity.checkList(&n.cfg, membershipAfter(n.applier.members.Load(), n.applied.Load(), rec.entries))
+	if err := n.identity.checkList(&n.cfg, membershipAfter(n.applier.members.Load(), n.applied.Load(), rec.entries)); err != nil {
+		return err
+	}
+	return n.identity.begin(n.cfg.Dir)
 }
 
 // stagedContent calls f with the content of a received snapshot, which ends when

@@ -45,6 +45,9 @@ type peers struct {
 	former   map[Peer]context.CancelFunc         // who is reminded
 	closed   bool
 	handling sync.WaitGroup // of requests; counted up under mu while not closed
+
+	meeting sync.Mutex // held over a write of met
+	met     Met
 }
 
 // peer is one other member.
@@ -93,8 +96,11 @@ func newPeers(n *Node) *peers {
 }
 
 // start begins to listen. The members to greet come with reconcile.
-func (p *peers) start() error {
+func (p *peers) start() (err error) {
 	n := p.n
+	if p.met, err = loadMet(n.cfg.Dir); err != nil {
+		return err
+	}
 	p.server = &http.Server{
 		Handler: p.routes(), ReadHeaderTimeout: headerTimeout, IdleTimeout: idleTimeout, MaxHeaderBytes: 16 << 10, ConnContext: withConn,
 		ErrorLog: slog.NewLogLogger(n.logger.Handler(), slog.LevelDebug),

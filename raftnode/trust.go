@@ -122,6 +122,9 @@ type confirmReply struct {
 	ClusterID uint64 `json:"cluster_id"`
 	ID        uint64 `json:"id"`
 	Answer    proof  `json:"answer"`
+	// Starts are those of the directory behind the secret: what it proves is
+	// worth nothing if the directory is an older copy.
+	Starts BootList `json:"starts,omitempty"`
 }
 
 // verified returns the member of an id if s is its secret, after a call back if
@@ -179,6 +182,9 @@ func (p *peers) confirm(x *peer) error {
 	if reply.ID != x.id || reply.ClusterID != n.identity.ClusterID {
 		return errorf(codeOtherCluster, "%s is member %d of another cluster or under another id", x.url, reply.ID)
 	}
+	if err := p.noteStart(x.id, reply.Starts); err != nil {
+		return err
+	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	x.claim = claim{challenge, reply.Answer, true}
@@ -204,6 +210,6 @@ func (p *peers) serveConfirm(w http.ResponseWriter, r *http.Request) {
 	case !n.cfg.reachable(q.From, n.cfg.ID):
 		answerError(w, http.StatusServiceUnavailable, errorf("cut", "link is cut"))
 	default:
-		answer(w, confirmReply{Version: helloVersion, ClusterID: n.identity.ClusterID, ID: n.cfg.ID, Answer: x.secret.answer(q.Challenge)})
+		answer(w, confirmReply{Version: helloVersion, ClusterID: n.identity.ClusterID, ID: n.cfg.ID, Answer: x.secret.answer(q.Challenge), Starts: n.identity.Starts})
 	}
 }

@@ -169,12 +169,14 @@ func (n *Node) askAll() {
 	w := &n.watch
 	w.mu.Lock()
 	w.round++
+	round := w.round
 	for id := range w.seen {
 		if _, ok := members.member(id); !ok {
 			delete(w.seen, id)
 		}
 	}
 	w.mu.Unlock()
+	n.compareNow(round)
 	for _, m := range members.Members {
 		// Whom this node has never reached is greeted, see peers.greet.
 		if m.ID == n.cfg.ID || !n.peers.accepted(m.ID) {
@@ -195,15 +197,16 @@ func (n *Node) ask(m Member) {
 	ctx, cancel := context.WithTimeout(n.ctx, n.cfg.electionTimeout())
 	defer cancel()
 	var reply callReply
-	err := errLinkCut
+	err, state := errLinkCut, n.stateCompared()
 	before := n.cfg.Clock.Now().UnixNano()
 	if n.cfg.reachable(n.cfg.ID, m.ID) && n.cfg.reachable(m.ID, n.cfg.ID) {
-		err = n.peers.post(ctx, m.PeerURL+callPath, callRequest{caller: n.peers.self(m.ID), Op: opReport}, &reply)
+		err = n.peers.post(ctx, m.PeerURL+callPath, callRequest{caller: n.peers.self(m.ID), Op: opReport, State: state}, &reply)
 	}
 	after := n.cfg.Clock.Now().UnixNano()
 	if err == nil {
 		n.watch.compare(m.ID, before, reply.TimeNS, after)
 		n.hear(m.ID, reply.Disks)
+		n.hearState(m.ID, reply.State, n.watch.now())
 	}
 	// One that refuses is there, unless its directory was made anew.
 	var refusal *Error

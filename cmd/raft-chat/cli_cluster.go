@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io"
@@ -141,6 +142,7 @@ type statusLine struct {
 	LeaderGRPCAddr string `json:",omitempty"`
 	Ready          bool
 	NotReady       string `json:",omitempty"`
+	Alarm          string `json:",omitempty"`
 }
 
 func (p *program) newStatusCommand() *cobra.Command {
@@ -155,7 +157,7 @@ ready, 1 when one of them is not, and 4 when none could be reached.`, noArgument
 			for _, s := range c.Status(ctx) {
 				l := statusLine{Endpoint: s.Endpoint, Reachable: s.Err == nil, NodeID: s.NodeID, Role: s.Role, IsLeader: s.IsLeader,
 					LeaderID: s.LeaderID, LeaderRaftAddr: s.LeaderRaftAddr, LeaderGRPCAddr: s.LeaderGRPCAddr,
-					Ready: s.Ready, NotReady: s.NotReady}
+					Ready: s.Ready, NotReady: s.NotReady, Alarm: s.Alarm}
 				if s.Err != nil {
 					l.Error, lastErr = s.Err.Error(), s.Err
 				} else {
@@ -165,11 +167,7 @@ ready, 1 when one of them is not, and 4 when none could be reached.`, noArgument
 					ready++
 				}
 				lines = append(lines, l)
-				trouble := l.Error
-				if trouble == "" {
-					trouble = l.NotReady
-				}
-				a.rows = append(a.rows, []string{l.Endpoint, l.NodeID, l.Role, l.LeaderID, yesNo(l.Ready), trouble})
+				a.rows = append(a.rows, []string{l.Endpoint, l.NodeID, l.Role, l.LeaderID, yesNo(l.Ready), cmp.Or(l.Error, l.NotReady, l.Alarm)})
 			}
 			a.json = lines
 			switch {

@@ -178,7 +178,7 @@ func judgeRefusal(said, dir string) error {
 	if !strings.Contains(said, dir) {
 		return errors.New("the refusal names no file of the directory")
 	}
-	for _, remedy := range [...]string{"members replace", "new id", "new member id", "replace the member", "bring the file back", "bring it back", "--data-dir"} {
+	for _, remedy := range [...]string{"members replace", "new id", "new member id", "replace the member", "bring the file back", "bring it back", "--data-dir", "remove the file"} {
 		if strings.Contains(said, remedy) {
 			return nil
 		}

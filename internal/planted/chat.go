@@ -75,5 +75,11 @@ func chatBugs() []Bug {
 		File: "chat/apply.go",
 		Old:  "	rm := &room{name: strings.Clone(name), roomRecord: rec, roomState: st}",
 		New:  "	st.messages = 0\n	rm := &room{name: strings.Clone(name), roomRecord: rec, roomState: st}",
+	}, {
+		Name: "hash-of-the-entry-before", What: "the hash of a past entry is that of the one before it",
+		File: "chat/hashes.go",
+		Old:  "		return h.recent[i].hash, true",
+		New:  "		return h.recent[max(i-1, 0)].hash, true",
+		Test: []string{"./chat", "-run", "Hash"},
 	}}
 }

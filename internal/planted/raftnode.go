@@ -176,5 +176,47 @@ func raftnodeBugs() []Bug {
 		Old:  "	if err := d.syncDir(filepath.Join(d.dir, snapDir)); err != nil {\n		return err\n	}\n",
 		New:  "",
 		Test: []string{"./raftnode"},
+	}, {
+		Name: "start-unsaved", What: "a member tells others of a start that its directory does not remember",
+		File: "raftnode/identity.go",
+		Old:  "	id.Starts = id.Starts.With(newBootID())\n	return id.save(dir)",
+		New:  "	err := id.save(dir)\n	id.Starts = id.Starts.With(newBootID())\n	return err",
+		Test: []string{"./raftnode", "-run", "OlderCopy"},
+	}, {
+		Name: "start-not-noted", What: "the start of a member is noted in memory alone",
+		File: "raftnode/boots.go",
+		Old:  "	if err := next.save(p.n.cfg.Dir); err != nil {",
+		New:  "	if err := error(nil); err != nil {",
+		Test: []string{"./raftnode", "-run", "OlderCopy|Copy"},
+	}, {
+		Name: "copies-admitted", What: "a directory that was put back is let in",
+		File: "raftnode/boots.go",
+		Old:  "func (l BootList) Has(id BootID) bool { return id == 0 || slices.Contains(l, id) }",
+		New:  "func (l BootList) Has(id BootID) bool { return id == 0 || slices.Contains(l, id) || len(l) > 0 }",
+		Test: []string{"./raftnode", "-run", "Copy|Meeting"},
+	}, {
+		Name: "call-back-of-a-copy", What: "a call back asks for the secret alone, not which directory it is",
+		File: "raftnode/trust.go",
+		Old:  "	if err := p.noteStart(x.id, reply.Starts); err != nil {\n		return err\n	}\n",
+		New:  "",
+		Test: []string{"./raftnode", "-run", "Copy"},
+	}, {
+		Name: "outlier-goes-on", What: "a member whose state a majority contradicts goes on",
+		File: "raftnode/agreement.go",
+		Old:  "	case decided && v.Own != v.Majority:",
+		New:  "	case decided && v.Own != v.Majority && len(v.Differ) == 0:",
+		Test: []string{"./internal/testcluster", "-run", "Differ"},
+	}, {
+		Name: "outlier-comes-back", What: "a start brings a directory back whose state a majority contradicted",
+		File: "raftnode/identity.go",
+		Old:  "	if id.Outlier != \"\" {",
+		New:  "	if id.Outlier != \"\" && id.MemberID == 0 {",
+		Test: []string{"./raftnode", "-run", "Outlier"},
+	}, {
+		Name: "few-stop-many", What: "two that agree stop a third, however many voters there are",
+		File: "raftnode/agreement.go",
+		Old:  "votes[hash] > len(voters)/2 {",
+		New:  "votes[hash] > 1 {",
+		Test: []string{"./raftnode", "-run", "CompareStates|NoMajority"},
 	}}
 }

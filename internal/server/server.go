@@ -302,6 +302,8 @@ func (c cluster) Status() httpapi.Status {
 			out.LeaderGRPCAddr, out.LeaderClientURL = m.GRPCAddr, m.ClientURL
 		}
 	}
+	_, _, alarm := c.node.StateAgreement()
+	out.Alarm = cmp.Or(out.Alarm, alarm)
 	return out
 }
 
@@ -380,6 +382,14 @@ func registerMetrics(r *prometheus.Registry, s *Server) {
 	r.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{Namespace: "raft_chat", Name: "poison_commands_total",
 		Help: "Commands rejected because they made apply panic; the log says more."}, func() float64 { return float64(s.store.Poisoned()) }))
 	gauge("store_memory_bytes", "Memory of the storage engine's memtables and cache.", func() float64 { return float64(s.store.MemoryBytes()) })
+	gauge("state_agreement_index", "Newest log index at which this node was seen to have the state of a majority of the voters, since its start.", func() float64 {
+		index, _, _ := s.node.StateAgreement()
+		return float64(index)
+	})
+	gauge("state_disagreeing_members", "Members seen to have another state than the majority of the voters or, without one, than this node.", func() float64 {
+		_, differing, _ := s.node.StateAgreement()
+		return float64(differing)
+	})
 	gauge("storage_low", "1 if free disk space is below the reserve.", func() float64 { return oneIf(s.node.StorageLow()) })
 	gauge("storage_low_member", "Id of a member whose disk makes this node refuse messages, 0 if there is none.", func() float64 { return float64(s.node.LowMember()) })
 	gauge("rival_cluster", "1 if another cluster claims this member or the address of one: two clusters acknowledge under one list.", func() float64 {

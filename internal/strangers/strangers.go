@@ -24,6 +24,8 @@ type Stranger struct {
 	AsURL   string // that member's peer URL
 	AsWho   string // that member's incarnation
 
+	AsStarts string // that member's starts
+
 	mu   sync.Mutex
 	open []net.Conn
 }
@@ -69,8 +71,10 @@ func Kinds() []Kind {
 	return []Kind{
 		{"hello that claims a wipe", hello(`{"version":2,"to":TO,"from":99,"joining":true,"expected":"` + another + `"}`)},
 		{"hello that claims a wipe, of the version before", hello(`{"version":1,"to":TO,"from":99,"joining":true,"expected":"` + another + `"}`)},
-		{"hello of a member that claims a wipe", hello(`{"version":2,"cluster_id":CLUSTER,"to":TO,"from":AS,"peer_url":"URL","incarnation":"WHO","expected":"` + another + `","secret":"SECRET"}`)},
-		{"hello of a member", hello(`{"version":2,"cluster_id":CLUSTER,"to":TO,"from":AS,"peer_url":"URL","incarnation":"WHO","secret":"SECRET"}`)},
+		{"hello of a member that claims a wipe", hello(`{"version":2,"cluster_id":CLUSTER,"to":TO,"from":AS,"peer_url":"URL","incarnation":"WHO","starts":"STARTS","expected":"` + another + `","secret":"SECRET"}`)},
+		{"hello of a member", hello(`{"version":2,"cluster_id":CLUSTER,"to":TO,"from":AS,"peer_url":"URL","incarnation":"WHO","starts":"STARTS","secret":"SECRET"}`)},
+		{"hello of an older copy of a member", hello(`{"version":2,"cluster_id":CLUSTER,"to":TO,"from":AS,"peer_url":"URL","incarnation":"WHO","secret":"SECRET"}`)},
+		{"hello of a member that has met a later start", hello(`{"version":2,"cluster_id":CLUSTER,"to":TO,"from":AS,"peer_url":"URL","incarnation":"WHO","starts":"STARTS","expected_start":7,"secret":"SECRET"}`)},
 		{"hello of a member without a secret", hello(`{"version":2,"cluster_id":CLUSTER,"to":TO,"from":AS,"peer_url":"URL","incarnation":"WHO"}`)},
 		{"hello of the node itself", hello(`{"version":2,"cluster_id":CLUSTER,"to":TO,"from":TO,"peer_url":"URL","incarnation":"WHO","secret":"SECRET"}`)},
 		{"hello of ever new members", hello(`{"version":2,"cluster_id":CLUSTER,"to":TO,"from":1INDEX,"peer_url":"http://127.0.0.1:1","incarnation":"WHO","secret":"SECRET"}`)},
@@ -152,7 +156,7 @@ const (
 
 // fill puts what the stranger knows into a request.
 func (s *Stranger) fill(format string, i int) string {
-	return strings.NewReplacer("CLUSTER", fmt.Sprint(s.Cluster), "TO", fmt.Sprint(s.To), "AS", fmt.Sprint(s.As), "URL", s.AsURL, "WHO", s.AsWho,
+	return strings.NewReplacer("CLUSTER", fmt.Sprint(s.Cluster), "TO", fmt.Sprint(s.To), "AS", fmt.Sprint(s.As), "URL", s.AsURL, "WHO", s.AsWho, "STARTS", s.AsStarts,
 		"INDEX", fmt.Sprint(i), "SECRET", fmt.Sprintf("%032x", uint64(i+1))).Replace(format)
 }
 
