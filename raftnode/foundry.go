@@ -69,6 +69,8 @@ func (y *foundry) run() {
 	began := n.cfg.Clock.Now()
 	tick, stop := n.cfg.Clock.Tick(min(n.cfg.TickInterval, roundInterval))
 	defer stop()
+	listened, stopListening := n.cfg.Clock.Tick(n.cfg.ListenFirst)
+	defer stopListening()
 	var told lasting
 	for {
 		now := n.cfg.Clock.Now().Sub(began)
@@ -93,16 +95,18 @@ func (y *foundry) run() {
 				n.logger.Info("no cluster yet", append(step.Waiting.attrs(), "rounds", times)...)
 			}
 		}
-		if !step.Changed && !y.pause(tick) {
+		if !step.Changed && !y.pause(tick, listened) {
 			return
 		}
 	}
 }
 
 // pause returns when the next round is due, false if none is.
-func (y *foundry) pause(tick <-chan time.Time) bool {
+func (y *foundry) pause(tick, listened <-chan time.Time) bool {
 	select {
 	case <-tick:
+		return true
+	case <-listened:
 		return true
 	case <-y.n.stop:
 		return false
