@@ -140,7 +140,6 @@ func open(ctx context.Context, cfg Config) (_ *Node, err error) {
 	if n.identity, err = claimIdentity(&n.cfg); err != nil {
 		return nil, err
 	}
-	n.identity.Boots++
 	if n.identity.Joined && !n.identity.Prepared {
 		if err := n.peers.askCluster(ctx); err != nil {
 			return nil, err
@@ -178,7 +177,7 @@ func open(ctx context.Context, cfg Config) (_ *Node, err error) {
 // machine and a raft that knows nobody. Its identity is durable before others
 // hear of it.
 func (n *Node) openFresh() error {
-	if err := n.identity.save(n.cfg.Dir); err != nil {
+	if err := n.identity.begin(n.cfg.Dir); err != nil {
 		return err
 	}
 	if err := n.openStateMachine(); err != nil {
@@ -204,6 +203,9 @@ func (n *Node) openMember(ctx context.Context) error {
 		return err
 	}
 	if err := n.recoverState(rec); err != nil {
+		return err
+	}
+	if err := n.identity.begin(n.cfg.Dir); err != nil {
 		return err
 	}
 	n.settled.Store(true)
@@ -306,10 +308,7 @@ func (n *Node) recoverState(rec recovered) error {
 	if err := n.mayServe(); err != nil {
 		return err
 	}
-	if err := n.identity.checkList(&n.cfg, membershipAfter(n.applier.members.Load(), n.applied.Load(), rec.entries)); err != nil {
-		return err
-	}
-	return n.identity.begin(n.cfg.Dir)
+	return n.identity.checkList(&n.cfg, membershipAfter(n.applier.members.Load(), n.applied.Load(), rec.entries))
 }
 
 // stagedContent calls f with the content of a received snapshot, which ends when
