@@ -270,7 +270,7 @@ func (w *world) removeNode(m *machine) bool {
 func (w *world) damage(f Fault, m *machine) bool {
 	p := m.process
 	l := w.leader()
-	if l == nil || p.dead || len(w.voters()) < 3 || !slices.Contains(w.voters(), m.id) || !w.spare() {
+	if l == nil || p.dead || len(w.voters()) < 3 || !slices.Contains(w.voters(), m.id) || !w.spare(m) {
 		return false
 	}
 	if f.Kind == Wipe && !w.known(m) {

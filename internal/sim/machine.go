@@ -195,6 +195,7 @@ func (m *machine) open() (p *process, err error) {
 		p.close()
 		return nil, err
 	}
+	w.inside.started(p, rec.Entries)
 	return p, nil
 }
 

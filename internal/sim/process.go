@@ -183,6 +183,9 @@ func (p *process) finishAppend() {
 		p.fail(err)
 		return
 	}
+	if len(p.appends) == 0 {
+		p.machine.world.inside.written(p)
+	}
 	p.deliver(responses)
 	if !p.compact && p.replica.CompactionDue() {
 		p.compact = true
