@@ -33,6 +33,10 @@ func (s *Server) getHealth(w http.ResponseWriter, _ *http.Request) *problem {
 	b = strconv.AppendUint(b, index, 10)
 	// A number of JSON that large would not survive every reader.
 	b = fmt.Appendf(b, `,"state_hash":"%016x"`, hash)
+	if status.Alarm != "" {
+		b = append(b, `,"alarm":`...)
+		b = appendString(b, status.Alarm)
+	}
 	s.writeJSON(w, append(b, "}\n"...))
 	return nil
 }

@@ -136,6 +136,7 @@ type Status struct {
 	Term            uint64
 	Commit          uint64
 	Applied         uint64
+	Alarm           string // what needs people at once, "" if nothing does
 }
 
 // Member is one line of GET /raft; the field names are the JSON names.

@@ -379,6 +379,10 @@ func newDiskNode(t *testing.T, disk Disk, voters int, tune func(*Config)) *Node 
 	n.identity = &identity{Version: 1, ClusterID: 1, MemberID: 1, Incarnation: Incarnation{1}, Cluster: cfg.Cluster, Boots: 1}
 	rec := bootstrapLog(cfg.Cluster)
 	n.appender = &appender{disk: disk, storage: n.storage, state: rec.state, install: n.install}
+	if err := n.openStateMachine(); err != nil {
+		t.Fatal(err)
+	}
+	n.settled.Store(true)
 	if err := n.recoverState(rec); err != nil {
 		t.Fatal(err)
 	}

@@ -118,10 +118,12 @@ func judged(decide func() (*membership, *Error)) (next *membership, err *Error) 
 	return decide()
 }
 
-// attributeEntry is the payload of kindAttributes.
+// attributeEntry is the payload of kindAttributes: a member speaks for itself,
+// or the leader says which directory is the first of a member that never had one.
 type attributeEntry struct {
 	ID uint64 `json:"id"`
 	Attributes
+	Adopted Incarnation `json:"adopted,omitzero"`
 }
 
 func (a *applier) attributes(id requestID, payload []byte) *special {
@@ -129,19 +131,24 @@ func (a *applier) attributes(id requestID, payload []byte) *special {
 	if err := json.Unmarshal(payload, &x); err != nil {
 		return &special{id: id, err: errorf(CodeMemberID, "attributes: %v", err)}
 	}
-	next, err := judged(func() (*membership, *Error) { return a.members.Load().register(x.ID, id.proposer, x.Attributes) })
+	next, err := judged(func() (*membership, *Error) {
+		if !x.Adopted.IsZero() {
+			return a.members.Load().adopt(x.ID, x.Adopted)
+		}
+		return a.members.Load().register(x.ID, id.proposer, x.Attributes)
+	})
 	return &special{id: id, next: next, err: err}
 }
 
 // statedIncarnations returns who said to be which member in entries. A member
 // speaks for itself alone, so that it does not matter whether an entry is
-// committed.
+// committed; the leader that adopts one does not count, because it does.
 func statedIncarnations(entries []*raftpb.Entry) map[uint64]Incarnation {
 	stated := map[uint64]Incarnation{}
 	for _, e := range entries {
 		kind, id, payload, err := decodeEntry(e.GetData())
 		var x attributeEntry
-		if e.GetType() == raftpb.EntryNormal && err == nil && kind == kindAttributes && json.Unmarshal(payload, &x) == nil && stated[x.ID].IsZero() {
+		if e.GetType() == raftpb.EntryNormal && err == nil && kind == kindAttributes && json.Unmarshal(payload, &x) == nil && x.Adopted.IsZero() && stated[x.ID].IsZero() {
 			stated[x.ID] = id.proposer
 		}
 	}

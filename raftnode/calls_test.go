@@ -26,7 +26,7 @@ func openLone(tb testing.TB) *Node {
 	dir := tb.TempDir()
 	n, err := Open(context.Background(), Config{
 		ID: 1, Cluster: []Peer{{ID: 1, URL: "http://" + l.Addr().String()}}, Dir: dir, Listener: l, MinFreeBytes: -1,
-		TickInterval: 20 * time.Millisecond,
+		TickInterval: 20 * time.Millisecond, ListenFirst: time.Millisecond,
 		StateMachine: func() (StateMachine, error) { return openLedger(dir) },
 		Reachable:    func(_, to uint64) bool { return to <= 2 },
 	})

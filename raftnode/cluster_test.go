@@ -164,7 +164,7 @@ func (c *testCluster) config(id uint64) Config {
 		level = slog.LevelInfo
 	}
 	cfg := Config{
-		ID: id, Cluster: c.peers, Dir: c.memberDir(id), Listener: l, MinFreeBytes: -1,
+		ID: id, Cluster: c.peers, Dir: c.memberDir(id), Listener: l, MinFreeBytes: -1, ListenFirst: 10 * time.Millisecond,
 		Attributes: Attributes{Name: fmt.Sprint("n", id)}, TickInterval: 20 * time.Millisecond,
 		Logger: slog.New(slog.NewTextHandler(testWriter{c.t}, &slog.HandlerOptions{Level: level})).With("node", id),
 		StateMachine: func() (StateMachine, error) {
@@ -197,6 +197,16 @@ func (c *testCluster) start(ids ...uint64) {
 			c.t.Fatalf("open %d: %v", id, err)
 		}
 		c.nodes[id] = n
+	}
+}
+
+// foundedDir makes a directory of a cluster that began with its list, as of the
+// moment before it has a log.
+func foundedDir(t *testing.T, dir string, id uint64, list []Peer) {
+	t.Helper()
+	who := &identity{Version: identityVersion, ClusterID: clusterID(list, nil), MemberID: id, Incarnation: newIncarnation(), Cluster: sortedPeers(list)}
+	if err := errors.Join(os.MkdirAll(dir, 0o700), who.save(dir)); err != nil {
+		t.Fatal(err)
 	}
 }
 

@@ -31,7 +31,10 @@
 //     and steps aside as a leader whose clock is off.
 //   - watch looks at the free disk space, and asks the other members for theirs,
 //     their clocks, and whether they are there (watch.go).
-//   - one goroutine greets each member until it has accepted this node.
+//   - one goroutine greets each member until it has accepted this node, and again
+//     when it is away; one reminds each former address, if this node leads.
+//   - until the directory belongs to a cluster, one asks what others know of it and
+//     takes part in founding one (foundry.go, which drives the pure founding.go).
 //
 // Replica is the same without goroutines, clock, files and transport, for a
 // driver on one goroutine: the simulator. What both run is in replica.go,

@@ -22,7 +22,7 @@ const (
 	confirmPath = "/member/v1/confirm"
 	callPath    = "/member/v1/call"
 
-	maxRequestBytes = 4 << 10
+	maxRequestBytes = 8 << 10
 	maxReplyBytes   = 1 << 20
 	callTimeout     = 5 * time.Second
 )
@@ -186,6 +186,9 @@ func (p *peers) serveHello(w http.ResponseWriter, r *http.Request) {
 	switch {
 	case refusal != nil:
 		p.doubt(&q)
+		if refusal.Code == codeOtherCluster && !q.Joining {
+			p.suspect(q.From, q.PeerURL)
+		}
 		p.refused.add("hello_" + refusal.Code)
 		answerError(w, http.StatusConflict, refusal)
 		return

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"hash/crc32"
-	"hash/fnv"
 	"os"
 	"path/filepath"
 	"slices"
@@ -23,11 +22,13 @@ var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 // made and at each start, atomically.
 type identity struct {
 	Version     int         `json:"version"`
-	ClusterID   uint64      `json:"cluster_id"`
+	ClusterID   uint64      `json:"cluster_id"` // 0: of none yet, see Founding
 	MemberID    uint64      `json:"member_id"`
 	Incarnation Incarnation `json:"incarnation"`
 	Cluster     []Peer      `json:"cluster"` // the list the directory was made with
 	Joined      bool        `json:"joined"`
+	Vote        Vote        `json:"vote,omitzero"`      // until it belongs to a cluster
+	Founders    []Founder   `json:"founders,omitempty"` // of the cluster, if it began with them
 	// Prepared is set once the log exists. A directory without it was left
 	// half made by a crash, was never part of anything, and is made again.
 	Prepared bool `json:"prepared"`
@@ -41,15 +42,6 @@ const (
 	identityFile    = "identity"
 	lockFile        = "lock"
 )
-
-// clusterID is the same for everyone who begins with the same list.
-func clusterID(peers []Peer) uint64 {
-	h := fnv.New64a()
-	for _, p := range sortedPeers(peers) {
-		fmt.Fprintf(h, "%d=%s\n", p.ID, p.URL)
-	}
-	return h.Sum64()
-}
 
 func sortedPeers(peers []Peer) []Peer {
 	s := slices.Clone(peers)
@@ -166,12 +158,33 @@ func claimIdentity(c *Config) (id *identity, err error) {
 				return nil, &IdentityError{fmt.Sprintf("data directory %s has a log but no identity file: it is not whole. Bring the file back or, if it is lost, %s", c.Dir, remedy(c.ID))}
 			}
 		}
-		return &identity{Version: identityVersion, ClusterID: clusterID(c.Cluster), MemberID: c.ID, Incarnation: newIncarnation(), Cluster: sortedPeers(c.Cluster), Joined: c.Join}, nil
+		return &identity{Version: identityVersion, MemberID: c.ID, Incarnation: newIncarnation(), Cluster: sortedPeers(c.Cluster), Joined: c.Join}, nil
 	}
 	if id.MemberID != c.ID {
 		return nil, &IdentityError{fmt.Sprintf("data directory %s belongs to member %d, not to member %d: give each node a directory of its own (--data-dir), never a copy of another's", c.Dir, id.MemberID, c.ID)}
 	}
+	if id.ClusterID == 0 {
+		return id, id.begin(c)
+	}
 	return id, nil
+}
+
+// begin takes the list of this start for a directory that belongs to no cluster
+// yet, unless it has given others its word.
+func (id *identity) begin(c *Config) error {
+	if id.Vote.Promised != (Ballot{}) && peerList(c.Cluster) != peerList(id.Cluster) {
+		return &IdentityError{fmt.Sprintf("data directory %s has taken part in founding the cluster %s, but --cluster says %s. "+
+			"To go on with that cluster, start with its list. To found another one, use another directory (--data-dir); this one holds no messages", c.Dir, peerList(id.Cluster), peerList(c.Cluster))}
+	}
+	id.Cluster, id.Joined = sortedPeers(c.Cluster), c.Join
+	return nil
+}
+
+// Unfounded reports whether a directory belongs to no cluster yet, although a
+// node was started on it.
+func Unfounded(dir string) bool {
+	id, err := loadIdentity(dir)
+	return err == nil && id != nil && id.ClusterID == 0
 }
 
 // checkList refuses a start whose list of members matches neither the one

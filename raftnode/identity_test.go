@@ -326,10 +326,10 @@ func TestRequestIDsNeverRepeat(t *testing.T) {
 
 func TestClusterListsAreCompared(t *testing.T) {
 	a, b, d := Peer{1, "http://a:1"}, Peer{2, "http://b:1"}, Peer{4, "http://d:1"}
-	if clusterID([]Peer{a, b}) != clusterID([]Peer{b, a}) {
+	if clusterID([]Peer{a, b}, nil) != clusterID([]Peer{b, a}, nil) {
 		t.Error("the order of the list changes the cluster id")
 	}
-	if clusterID([]Peer{a, b}) == clusterID([]Peer{a}) || clusterID([]Peer{a, b}) == clusterID([]Peer{{2, a.URL}, {1, b.URL}}) {
+	if clusterID([]Peer{a, b}, nil) == clusterID([]Peer{a}, nil) || clusterID([]Peer{a, b}, nil) == clusterID([]Peer{{2, a.URL}, {1, b.URL}}, nil) {
 		t.Error("different lists, one cluster id")
 	}
 	list := []Peer{b, a}

@@ -41,15 +41,24 @@ type membership struct {
 	Learners []uint64 `json:"learners,omitempty"`
 	Members  []Member `json:"members"`           // by id
 	Removed  []uint64 `json:"removed,omitempty"` // ids that are never used again
+	// Former are where the members were that were removed last and whose address
+	// no member has: a directory that is made anew there is told.
+	Former []Peer `json:"former,omitempty"`
 }
 
 const membershipVersion = 1
 
 // bootstrapMembership is what every member of a new cluster begins with.
-func bootstrapMembership(peers []Peer) *membership {
+func bootstrapMembership(peers []Peer, founders ...Founder) *membership {
 	m := &membership{Version: membershipVersion}
 	for _, p := range peers {
-		m.Members = append(m.Members, Member{ID: p.ID, PeerURL: p.URL})
+		member := Member{ID: p.ID, PeerURL: p.URL}
+		for _, f := range founders {
+			if f.ID == p.ID {
+				member.Incarnation = f.Incarnation
+			}
+		}
+		m.Members = append(m.Members, member)
 		m.Voters = append(m.Voters, p.ID)
 	}
 	m.sort()
@@ -136,6 +145,7 @@ func (m *membership) clone() *membership {
 	c.Learners = slices.Clone(m.Learners)
 	c.Members = slices.Clone(m.Members)
 	c.Removed = slices.Clone(m.Removed)
+	c.Former = slices.Clone(m.Former)
 	return &c
 }
 
@@ -175,6 +185,7 @@ func (m *membership) change(typ raftpb.ConfChangeType, id uint64, cc confContext
 		}
 		next.Members = append(next.Members, Member{ID: id, PeerURL: cc.PeerURL, AutoPromote: cc.AutoPromote})
 		next.Learners = append(next.Learners, id)
+		next.Former = slices.DeleteFunc(next.Former, func(x Peer) bool { return x.URL == cc.PeerURL })
 	case raftpb.ConfChangeAddNode: // always the promotion of a learner
 		if !exists {
 			return nil, errorf(CodeMemberNotFound, "no member has the id %d", id)
@@ -198,6 +209,8 @@ func (m *membership) change(typ raftpb.ConfChangeType, id uint64, cc confContext
 		next.Voters = slices.DeleteFunc(next.Voters, is)
 		next.Learners = slices.DeleteFunc(next.Learners, is)
 		next.Removed = append(next.Removed, id)
+		next.Former = append(next.Former, Peer{ID: id, URL: old.PeerURL})
+		next.Former = next.Former[max(0, len(next.Former)-MaxMembers):]
 	default:
 		return nil, errorf(CodeMemberID, "configuration change %v is not supported", typ)
 	}
@@ -268,6 +281,46 @@ func (m *membership) register(id uint64, inc Incarnation, a Attributes) (*member
 	next := m.clone()
 	next.set(old)
 	return next, nil
+}
+
+// adopt returns the membership after the leader has met the first directory of a
+// member. It registers once; whoever comes later is another.
+func (m *membership) adopt(id uint64, inc Incarnation) (*membership, *Error) {
+	old, ok := m.member(id)
+	if !ok {
+		return nil, errorf(CodeMemberNotFound, "member %d is not in the cluster", id)
+	}
+	return m.register(id, inc, old.Attributes)
+}
+
+// freeID is one above every id that was ever used.
+func (m *membership) freeID() (id uint64) {
+	for _, x := range m.Members {
+		id = max(id, x.ID)
+	}
+	return max(id, slices.Max(append([]uint64{0}, m.Removed...))) + 1
+}
+
+// standing is what the records say of a fresh directory that would be member id
+// at a peer URL; known is the member's incarnation, zero if it has never had one.
+func (m *membership) standing(id uint64, inc, known Incarnation, url string) Standing {
+	x, ok := m.member(id)
+	switch {
+	case m.isRemoved(id):
+		return StandingRemoved
+	case len(m.Members) == 0:
+		return StandingUnknown
+	case !ok:
+		return StandingStrange
+	case !known.IsZero() && known != inc, !known.IsZero() && x.Attributes != (Attributes{}):
+		// A member that has stated its attributes had a log: its directory is not fresh.
+		return StandingWiped
+	case x.PeerURL != url:
+		return StandingMoved
+	case known.IsZero():
+		return StandingAwaited
+	}
+	return StandingMember
 }
 
 func (m *membership) set(member Member) {

@@ -22,8 +22,11 @@ type Node struct {
 	lock     *fileutil.LockedFile
 
 	replica
-	disk  *walDisk
-	peers *peers
+	disk     *walDisk
+	peers    *peers
+	founding *foundry      // nil: the directory belonged to a cluster already
+	settled  atomic.Bool   // it does now: identity, log and records do not change hands any more
+	founded  chan struct{} // closed then
 
 	messages  chan *raftpb.Message   // from members
 	local     chan []*raftpb.Message // from the storage steps
@@ -91,10 +94,30 @@ type applyTask struct {
 
 // Open starts a member: it takes the data directory, reads the log, brings
 // the state machine up to it and begins to talk to the other members. With
-// Join it first asks the running cluster who it is and may wait for it. Open
+// Join it first asks the running cluster who it is and may wait for it. A fresh
+// directory of a list of one founds its cluster first; that of a longer list does
+// so once a majority of it is there, and has no leader until then. Open
 // gives up with the cause of ctx when that ends; what a crash at that moment
 // would have left undone, the next Open does.
-func Open(ctx context.Context, cfg Config) (_ *Node, err error) {
+func Open(ctx context.Context, cfg Config) (*Node, error) {
+	n, err := open(ctx, cfg)
+	if err != nil || n.founding == nil || len(cfg.Cluster) > 1 {
+		return n, err
+	}
+	select {
+	case <-n.founded:
+		return n, nil
+	case <-n.stop:
+		err = n.Err()
+	case <-ctx.Done():
+		err = fmt.Errorf("open node: %w", context.Cause(ctx))
+	}
+	ended, cancel := context.WithCancel(context.Background())
+	cancel() // there is nothing to hand over
+	return nil, errors.Join(err, n.Close(ended))
+}
+
+func open(ctx context.Context, cfg Config) (_ *Node, err error) {
 	if err := cfg.validate(); err != nil {
 		return nil, errors.Join(err, closeListener(&cfg))
 	}
@@ -116,38 +139,98 @@ func Open(ctx context.Context, cfg Config) (_ *Node, err error) {
 	if n.identity, err = claimIdentity(&n.cfg); err != nil {
 		return nil, err
 	}
+	n.identity.Boots++
 	if n.identity.Joined && !n.identity.Prepared {
 		if err := n.peers.askCluster(ctx); err != nil {
 			return nil, err
 		}
 	}
-	rec, err := n.openLog()
+	if n.identity.ClusterID == 0 {
+		err = n.openFresh()
+	} else {
+		err = n.openMember(ctx)
+	}
 	if err != nil {
-		return nil, err
-	}
-	if ctx.Err() != nil {
-		return nil, errStopping
-	}
-	if err := n.recoverState(rec); err != nil {
 		return nil, err
 	}
 	if !release() {
 		return nil, errStopping // from here on Close ends the node
 	}
-	if err := n.startRaft(&cfg, n.identity.Boots, rec); err != nil {
-		return nil, err
-	}
 	n.publish()
 	if err := n.peers.start(); err != nil {
 		return nil, err
 	}
-	n.applier.changed(n.applier.members.Load())
+	if n.founding == nil {
+		n.applier.changed(n.applier.members.Load())
+	} else {
+		n.wg.Go(n.founding.run)
+	}
 	n.wg.Go(n.appendLoop)
 	n.wg.Go(n.applyLoop)
 	n.wg.Go(n.loop)
 	n.wg.Go(n.superviseLoop)
 	n.wg.Go(n.watchLoop)
 	return n, nil
+}
+
+// openFresh opens a directory that belongs to no cluster yet: with an empty state
+// machine and a raft that knows nobody. Its identity is durable before others
+// hear of it.
+func (n *Node) openFresh() error {
+	if err := n.identity.save(n.cfg.Dir); err != nil {
+		return err
+	}
+	if err := n.openStateMachine(); err != nil {
+		return err
+	}
+	n.appender = &appender{storage: n.storage}
+	if err := n.recoverState(joinedLog()); err != nil {
+		return err
+	}
+	n.founding = newFoundry(n)
+	return n.startRaft(&n.cfg, n.identity.Boots, joinedLog())
+}
+
+func (n *Node) openMember(ctx context.Context) error {
+	rec, err := n.openLog()
+	if err != nil {
+		return err
+	}
+	if ctx.Err() != nil {
+		return errStopping
+	}
+	if err := n.openStateMachine(); err != nil {
+		return err
+	}
+	if err := n.recoverState(rec); err != nil {
+		return err
+	}
+	n.settled.Store(true)
+	return n.startRaft(&n.cfg, n.identity.Boots, rec)
+}
+
+// settle makes the directory part of a cluster, for good: that it is one is
+// durable before anybody hears of it. Without founders it begins with nothing. It
+// runs on the loop, while the storage steps have nothing to do.
+func (n *Node) settle(clusterID uint64, founders []Founder) error {
+	id := n.identity
+	id.ClusterID, id.Founders, id.Joined, id.Vote = clusterID, founders, founders == nil, Vote{}
+	rec, err := n.openLog()
+	if err != nil {
+		return err
+	}
+	if err := n.recoverState(rec); err != nil {
+		return err
+	}
+	n.core.stop()
+	if err := n.startRaft(&n.cfg, id.Boots, rec); err != nil {
+		return err
+	}
+	n.settled.Store(true)
+	n.publish()
+	n.applier.changed(n.applier.members.Load())
+	close(n.founded)
+	return nil
 }
 
 // newNode makes a node of a validated configuration, which owns nothing yet.
@@ -159,7 +242,7 @@ func newNode(cfg Config) *Node {
 		proposals: make(chan *proposal), readers: make(chan func(error), 1024), calls: make(chan func()),
 		appendq: queue[appendTask]{ready: make(chan struct{}, 1)}, applyq: queue[applyTask]{ready: make(chan struct{}, 1)}, reports: queue[func()]{ready: make(chan struct{}, 1)},
 		statusMoved: make(chan struct{}, 1), snapRetry: map[uint64]uint64{},
-		watch: newWatch(), grace: closeGrace, stop: make(chan struct{}), failed: make(chan struct{}),
+		watch: newWatch(), grace: closeGrace, founded: make(chan struct{}), stop: make(chan struct{}), failed: make(chan struct{}),
 	}
 	n.ctx, n.cancel = context.WithCancel(context.Background())
 	n.peers = newPeers(n)
@@ -176,7 +259,6 @@ func closeListener(c *Config) error {
 // openLog makes the log of a fresh directory, or opens the one that is there.
 func (n *Node) openLog() (rec recovered, err error) {
 	id, dir, lg := n.identity, n.cfg.Dir, zapLogger(n.logger)
-	id.Boots++
 	if id.Prepared {
 		if err := id.save(dir); err != nil {
 			return rec, err
@@ -204,9 +286,7 @@ func (n *Node) openLog() (rec recovered, err error) {
 	return rec, nil
 }
 
-// recoverState opens the state machine, brings it to the log's mark, and
-// checks that this node may go on with it.
-func (n *Node) recoverState(rec recovered) error {
+func (n *Node) openStateMachine() error {
 	sm, err := n.cfg.StateMachine()
 	if err != nil {
 		return err
@@ -215,7 +295,14 @@ func (n *Node) recoverState(rec recovered) error {
 		self: n.identity.Incarnation, sm: sm, waiters: n.waiters, applied: n.applied,
 		confChange: n.onLoopConfChange, changed: n.membershipChanged,
 	}
-	if err := n.replica.recoverState(sm, n.stagedContent, rec, n.identity.Cluster); err != nil {
+	return nil
+}
+
+// recoverState brings the state machine to the log's mark, and checks that this
+// node may go on with it.
+func (n *Node) recoverState(rec recovered) error {
+	first := bootstrapMembership(n.identity.Cluster, n.identity.Founders...)
+	if err := n.replica.recoverState(n.applier.sm, n.stagedContent, rec, first); err != nil {
 		return fmt.Errorf("data directory %s: %w", n.cfg.Dir, err)
 	}
 	if err := n.mayServe(); err != nil {
@@ -329,7 +416,7 @@ func (n *Node) finish() error {
 // releaseResources lets go of the log and the directory.
 func (n *Node) releaseResources() error {
 	var err error
-	if n.appender != nil {
+	if n.appender != nil && n.appender.disk != nil {
 		err = n.appender.disk.Close()
 	}
 	if n.lock != nil {

@@ -7,7 +7,9 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"go.etcd.io/etcd/server/v3/etcdserver/api/rafthttp"
@@ -32,6 +34,7 @@ type peers struct {
 	refused    counts // requests, by reason
 	turnedAway counts // connections, by reason
 	asking     gate   // of the records of others
+	rivals     rivals
 
 	mu       sync.Mutex
 	known    map[uint64]*peer
@@ -39,6 +42,7 @@ type peers struct {
 	requests map[*http.ResponseController]uint64 // of rafthttp, under way, by member
 	others   []*membership                       // what members that were met know, see vouched
 	doubts   lasting                             // that are cast on this directory, see doubt
+	former   map[Peer]context.CancelFunc         // who is reminded
 	closed   bool
 	handling sync.WaitGroup // of requests; counted up under mu while not closed
 }
@@ -52,6 +56,7 @@ type peer struct {
 	kick   chan struct{} // one slot: try the hello, or the call back, again now
 	errors chan error    // of rafthttp: the member answers that this one was removed
 	asking gate          // of call backs
+	absent atomic.Bool   // it did not answer lately: it is greeted again
 
 	// Guarded by peers.mu.
 	claim     claim
@@ -63,14 +68,16 @@ type peer struct {
 
 const (
 	dialTimeout = time.Second
-	// maxGreetBackoff is how far apart hellos to a member are that does not answer,
-	// in ticks.
-	maxGreetBackoff = 32
+	// greetInterval is how far apart hellos to a member are that does not answer, at
+	// most: a directory that is made anew listens for a second.
+	greetInterval = 250 * time.Millisecond
+	// againInterval is that of hellos to ask whether this member was removed, in ticks.
+	againInterval = 32
 )
 
 func newPeers(n *Node) *peers {
 	p := &peers{
-		n: n, known: map[uint64]*peer{}, seen: map[uint64]Incarnation{}, requests: map[*http.ResponseController]uint64{},
+		n: n, known: map[uint64]*peer{}, former: map[Peer]context.CancelFunc{}, seen: map[uint64]Incarnation{}, requests: map[*http.ResponseController]uint64{},
 		client: &http.Client{
 			// No proxy: members are not the web. No redirect: a recorded URL is meant.
 			Transport: &http.Transport{
@@ -163,10 +170,28 @@ func (p *peers) reconcile(m *membership) {
 		}
 		p.meet(x.ID, x.PeerURL)
 	}
+	p.remindAll(m)
 	for id, x := range p.known {
 		x.guest = x.guest && !keep[id]
 		if !keep[id] && (!x.guest || m.isRemoved(id)) {
 			p.forget(x)
+		}
+	}
+}
+
+// remindAll is called with mu held.
+func (p *peers) remindAll(m *membership) {
+	for x, stop := range p.former {
+		if !slices.Contains(m.Former, x) {
+			stop()
+			delete(p.former, x)
+		}
+	}
+	for _, x := range m.Former {
+		if p.former[x] == nil {
+			ctx, cancel := context.WithCancel(p.ctx)
+			p.former[x] = cancel
+			p.n.spawn(func() { p.remind(ctx, x) })
 		}
 	}
 }
@@ -187,13 +212,14 @@ func (p *peers) forget(x *peer) {
 	p.n.spawn(x.transport.Stop)
 }
 
-// greet says hello until the member accepts it, less and less often: who comes
-// up says hello itself. From then on it answers doubts about the member.
+// greet says hello until the member accepts it, and again when it is away. From
+// then on it answers doubts about the member.
 func (p *peers) greet(ctx context.Context, x *peer) {
-	tick, stop := p.n.cfg.Clock.Tick(p.n.cfg.TickInterval)
+	tick, stop := p.n.cfg.Clock.Tick(min(p.n.cfg.TickInterval, greetInterval))
 	defer stop()
 	var waiting lasting
-	for pause := 1; ; pause = min(2*pause, maxGreetBackoff) {
+	rarely := int(greetInterval / min(p.n.cfg.TickInterval, greetInterval))
+	for pause := 1; ; pause = min(2*pause, rarely) {
 		err := p.hello(ctx, x)
 		if err == nil {
 			if since := waiting.since; !since.IsZero() {
@@ -208,6 +234,7 @@ func (p *peers) greet(ctx context.Context, x *peer) {
 		case ctx.Err() != nil:
 			return
 		}
+		p.notGreeted(ctx, x, err)
 		if times, due := waiting.due(p.n.cfg.Clock.Now(), err); due {
 			p.n.logger.Info("waiting for member", "member", x.id, "url", x.url, "reason", err, "attempts", times)
 		}
@@ -229,14 +256,27 @@ func (p *peers) greet(ctx context.Context, x *peer) {
 	}
 	p.callBack(ctx, x) // its requests may be on their way already
 	var again gate
+	away, stopAway := p.n.cfg.Clock.Tick(greetInterval)
+	defer stopAway()
 	for {
 		select {
 		case <-x.kick:
 			p.callBack(ctx, x)
+		case <-away:
+			if !x.absent.Load() {
+				continue
+			}
+			err := p.hello(ctx, x)
+			if p.final(x, err) {
+				p.n.fail(err)
+				return
+			}
+			x.absent.Store(err != nil)
+			p.notGreeted(ctx, x, err)
 		case <-x.errors:
 			// rafthttp knows one reason only: the member, or whatever answers at
 			// its address, says that this one was removed. Ask in our own words.
-			again.do(ctx, p.n.cfg.Clock.Now(), maxGreetBackoff*p.n.cfg.TickInterval, func() {
+			again.do(ctx, p.n.cfg.Clock.Now(), againInterval*p.n.cfg.TickInterval, func() {
 				if err := p.hello(ctx, x); p.final(x, err) {
 					p.n.fail(err)
 				}
@@ -244,6 +284,46 @@ func (p *peers) greet(ctx context.Context, x *peer) {
 		case <-ctx.Done():
 			return
 		}
+	}
+}
+
+// notGreeted follows up why a member that was greeted is not there.
+func (p *peers) notGreeted(ctx context.Context, x *peer, err error) {
+	var e *Error
+	switch {
+	case !errors.As(err, &e):
+	case e.Code == codeFresh:
+		p.adopt(ctx, x)
+	case e.Code == codeOtherCluster:
+		p.suspect(x.id, x.url)
+	}
+}
+
+// remind tells former members' addresses that the cluster is there, in case a
+// directory is made anew there. One tells it, who leads.
+func (p *peers) remind(ctx context.Context, x Peer) {
+	tick, stop := p.n.cfg.Clock.Tick(greetInterval)
+	defer stop()
+	for {
+		select {
+		case <-tick:
+		case <-ctx.Done():
+			return
+		}
+		if n := p.n; n.Status().Leader == n.cfg.ID && n.cfg.reachable(n.cfg.ID, x.ID) {
+			var reply helloReply
+			// Whatever it answers: nobody waits for it.
+			_ = p.post(ctx, x.URL+helloPath, helloRequest{Version: helloVersion, caller: p.self(x.ID), PeerURL: n.cfg.ownURL()}, &reply)
+		}
+	}
+}
+
+// missed notes that a member did not answer.
+func (p *peers) missed(id uint64) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if x, ok := p.known[id]; ok {
+		x.absent.Store(true)
 	}
 }
 

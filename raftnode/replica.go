@@ -56,15 +56,15 @@ func bootstrapLog(peers []Peer) recovered {
 func joinedLog() recovered { return recovered{state: &raftpb.HardState{}} }
 
 // recoverState brings the state machine to the log's mark, and the log's
-// commit index to the state machine. first is the list that the cluster began
+// commit index to the state machine. first are the records that the cluster began
 // with. The applier is set but for its state.
-func (r *replica) recoverState(sm StateMachine, staged func(uint64, func(io.Reader) error) error, rec recovered, first []Peer) error {
+func (r *replica) recoverState(sm StateMachine, staged func(uint64, func(io.Reader) error) error, rec recovered, first *membership) error {
 	r.sm, r.staged = sm, staged
 	applied, _ := sm.Applied()
 	mark := rec.snapshot.GetMetadata().GetIndex()
 	switch {
 	case applied < mark && mark == 1:
-		if _, err := sm.Apply(func(func(uint64, []byte) bool) {}, 1, bootstrapMembership(first).encode()); err != nil {
+		if _, err := sm.Apply(func(func(uint64, []byte) bool) {}, 1, first.encode()); err != nil {
 			return fmt.Errorf("prepare the store: %w", err)
 		}
 	case applied < mark:

@@ -32,8 +32,9 @@ type ReplicaConfig struct {
 	ID          uint64
 	ClusterID   uint64
 	Incarnation Incarnation
-	Boots       uint64 // grows with each start of one incarnation
-	Bootstrap   []Peer // the list that the cluster began with
+	Boots       uint64    // grows with each start of one incarnation
+	Bootstrap   []Peer    // the list that the cluster began with
+	Founders    []Founder // of it; default: it is not known who they are
 
 	Disk         Disk
 	StateMachine StateMachine
@@ -113,7 +114,7 @@ func OpenReplica(c ReplicaConfig, rec Recovered) (*Replica, error) {
 			return readSnapshotFile(file, func(_ snapHeader, content io.Reader) error { return f(content) })
 		})
 	}
-	if err := r.recoverState(c.StateMachine, staged, rec.hidden(), c.Bootstrap); err != nil {
+	if err := r.recoverState(c.StateMachine, staged, rec.hidden(), bootstrapMembership(c.Bootstrap, c.Founders...)); err != nil {
 		return nil, err
 	}
 	if err := r.mayServe(); err != nil {
@@ -379,6 +380,27 @@ func (r *Replica) Admits(id uint64, inc, met Incarnation, url string) error {
 // and a URL. Who does not know a stranger asks others.
 func (r *Replica) Vouches(id uint64, inc Incarnation, url string) bool {
 	return r.applier.members.Load().vouches(id, inc, url)
+}
+
+// Standing is what this member knows of a fresh directory that would be member id
+// at a peer URL. Who asks it is what a Founding asks.
+func (r *Replica) Standing(id uint64, inc Incarnation, url string) Standing {
+	return r.applier.members.Load().standing(id, inc, r.incarnationOf(id), url)
+}
+
+// Adopt registers, through the log, the first directory of a member that never had
+// one; it reports false if this member does not lead or the member has one.
+func (r *Replica) Adopt(id uint64, inc Incarnation, done func(error)) bool {
+	if r.core.role != raft.StateLeader || !r.incarnationOf(id).IsZero() || !r.core.accepting() {
+		return false
+	}
+	payload, err := json.Marshal(attributeEntry{ID: id, Adopted: inc})
+	if err != nil {
+		done(err)
+		return true
+	}
+	r.core.propose(&proposal{kind: kindAttributes, payload: payload, done: func(_ any, err error) { done(err) }})
+	return true
 }
 
 // Expects is the directory that this member knows another by; zero if it knows

@@ -116,6 +116,7 @@ func TestStopOfAStart(t *testing.T) {
 		}
 		return Open(ctx, Config{ID: 1, Cluster: peers, Dir: dir, Listener: l, StateMachine: sm})
 	}
+	foundedDir(t, dir, 1, peers)
 	ledgerIn := func() (StateMachine, error) { return openLedger(dir) }
 	n, err := open(t.Context(), ledgerIn)
 	if err != nil {

@@ -39,16 +39,19 @@ func (n *Node) register(ctx context.Context) {
 	if !ok || n.Status().Leader == raft.None || (self.Incarnation == n.identity.Incarnation && self.Attributes == n.cfg.Attributes) {
 		return
 	}
-	payload, err := json.Marshal(attributeEntry{ID: n.cfg.ID, Attributes: n.cfg.Attributes})
-	if err != nil {
-		n.fail(err)
-		return
-	}
-	err = n.proposeAndWait(ctx, &proposal{kind: kindAttributes, payload: payload})
+	err := n.proposeAttributes(ctx, attributeEntry{ID: n.cfg.ID, Attributes: n.cfg.Attributes})
 	var e *Error
 	if errors.As(err, &e) && e.Code == CodeMemberIDUsed {
 		n.fail(&IdentityError{e.Detail})
 	}
+}
+
+func (n *Node) proposeAttributes(ctx context.Context, a attributeEntry) error {
+	payload, err := json.Marshal(a)
+	if err != nil {
+		return err
+	}
+	return n.proposeAndWait(ctx, &proposal{kind: kindAttributes, payload: payload})
 }
 
 func (n *Node) promoteReady(ctx context.Context) {

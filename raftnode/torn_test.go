@@ -182,6 +182,7 @@ func TestTornMarkOfAReceivedSnapshotIsRepaired(t *testing.T) {
 func TestNodeStartsAfterACrashBeforeTheMarkOfAReceivedSnapshot(t *testing.T) {
 	smallSegments(t, 1<<20)
 	c := newTestCluster(t, 3)
+	foundedDir(t, c.memberDir(1), 1, c.peers)
 	c.start(1)
 	id := c.nodes[1].identity
 	c.stop(1)

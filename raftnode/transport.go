@@ -83,16 +83,28 @@ func (p *peers) sendSnapshot(m *snap.Message) {
 func (p *peers) routes() http.Handler {
 	mux := http.NewServeMux()
 	raft := p.guarded(func(x *peer, w http.ResponseWriter, r *http.Request) { x.handler.ServeHTTP(w, r) })
-	mux.Handle(rafthttp.RaftPrefix, raft)
-	mux.Handle(rafthttp.RaftPrefix+"/", raft)
+	mux.Handle(rafthttp.RaftPrefix, p.settled(raft.ServeHTTP))
+	mux.Handle(rafthttp.RaftPrefix+"/", p.settled(raft.ServeHTTP))
 	mux.HandleFunc("GET "+rafthttp.ProbingPrefix, serveProbe)
-	mux.HandleFunc("POST "+helloPath, p.serveHello)
-	mux.HandleFunc("POST "+confirmPath, p.serveConfirm)
-	mux.HandleFunc("POST "+callPath, p.serveCall)
+	mux.Handle("POST "+helloPath, p.settled(p.serveHello))
+	mux.Handle("POST "+confirmPath, p.settled(p.serveConfirm))
+	mux.Handle("POST "+callPath, p.settled(p.serveCall))
+	mux.HandleFunc("POST "+foundPath, p.serveFound)
 	if p.n.cfg.Wrap != nil {
 		return p.bounded(p.n.cfg.Wrap(mux))
 	}
 	return p.bounded(mux)
+}
+
+// settled serves what only a member of a cluster can answer.
+func (p *peers) settled(next http.HandlerFunc) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if p.n.settled.Load() {
+			next(w, r)
+		} else {
+			p.serveFresh(w, r)
+		}
+	})
 }
 
 // serveProbe answers the prober of rafthttp as its own handler does.
@@ -226,6 +238,7 @@ func (n *Node) IsIDRemoved(id uint64) bool { return n.applier.members.Load().isR
 
 // ReportUnreachable implements rafthttp.Raft.
 func (n *Node) ReportUnreachable(id uint64) {
+	n.peers.missed(id)
 	n.post(func() { n.core.unreachable(id) })
 }
 

@@ -120,6 +120,9 @@ func TestWipedDirectoryLearnsFromAGreeting(t *testing.T) {
 // restarted member would admit a wiped one otherwise. Found by the simulator.
 func TestIncarnationInTheLogCountsAtOnce(t *testing.T) {
 	c := newTestCluster(t, 3)
+	for _, p := range c.peers {
+		foundedDir(t, c.memberDir(p.ID), p.ID, c.peers)
+	}
 	c.startAll()
 	c.mustPropose(1, "x")
 	eventually(t, "all members to be registered", func() bool {

@@ -205,10 +205,13 @@ func (n *Node) ask(m Member) {
 		n.watch.compare(m.ID, before, reply.TimeNS, after)
 		n.hear(m.ID, reply.Disks)
 	}
-	// One that refuses is there.
+	// One that refuses is there, unless its directory was made anew.
 	var refusal *Error
 	var identity *IdentityError
-	n.answered(m, err == nil || errors.As(err, &refusal) || errors.As(err, &identity) || errors.Is(err, ErrRemoved))
+	n.answered(m, err == nil || errors.As(err, &refusal) && !fresh(err) || errors.As(err, &identity) || errors.Is(err, ErrRemoved))
+	if err != nil {
+		n.peers.missed(m.ID)
+	}
 	n.judge()
 }
 

@@ -28,6 +28,7 @@ type settings struct {
 	listenGRPC      string
 	grpcFollower    followerValue
 	insecurePeers   bool
+	foundAnyway     bool
 	allowedHosts    listValue
 	allowedOrigins  listValue
 
@@ -89,6 +90,7 @@ func (s *settings) register(fs *pflag.FlagSet) {
 	fs.StringVar(&s.advertiseClient, "advertise-client", s.advertiseClient, "URL of the API that others are told to use (default derived from --host and --port)")
 	fs.StringVar(&s.advertiseGRPC, "advertise-grpc", s.advertiseGRPC, "host:port of gRPC that others are told to use")
 	fs.BoolVar(&s.insecurePeers, "insecure-peers", s.insecurePeers, "allow unencrypted peer traffic on other than loopback addresses")
+	fs.BoolVar(&s.foundAnyway, "found-anyway", s.foundAnyway, "found a new, empty cluster with an empty data directory although one that runs knows this node as its member")
 	fs.Var(&s.allowedHosts, "allowed-hosts", "names besides the advertised ones under which this node is asked for, behind a proxy for one; comma separated, *.domain for all below it, * for all")
 	fs.Var(&s.allowedOrigins, "allowed-origins", "foreign web origins whose pages may do everything, comma separated, * for all (default same origin only)")
 

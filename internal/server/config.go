@@ -23,6 +23,7 @@ import (
 	"github.com/raft-chat/raft-chat/httpapi"
 	"github.com/raft-chat/raft-chat/internal/budget"
 	"github.com/raft-chat/raft-chat/internal/peeraddr"
+	"github.com/raft-chat/raft-chat/raftnode"
 )
 
 // Peer is one member of the cluster as the configuration names it.
@@ -83,6 +84,9 @@ type Config struct {
 	// InsecurePeers allows unencrypted, unauthenticated peer traffic on other
 	// than loopback addresses.
 	InsecurePeers bool
+	// FoundAnyway lets an empty data directory found a cluster although one that
+	// runs takes this node for its member.
+	FoundAnyway bool
 
 	// TickInterval is raft's unit of time, 1 ms to 1 min; a leader sends a
 	// heartbeat every tick. Default: 100 ms.
@@ -145,6 +149,9 @@ type Config struct {
 	// APIListener and PeerListener, when set, are open sockets to serve on
 	// instead of opening Listen and ListenPeer. The server owns and closes them.
 	APIListener, PeerListener net.Listener
+	// ListenFirst is how long an empty data directory listens for a cluster that
+	// knows it; see raftnode.Config. For tests, which start many. Default: 1 s.
+	ListenFirst time.Duration
 	// Reachable cuts links between members; see raftnode.Config. For tests.
 	Reachable func(from, to uint64) bool
 }
@@ -291,7 +298,7 @@ func (c *Config) checkFirstStart() error {
 	if n%2 == 1 && !c.Join || n > 1 && c.Join {
 		return nil
 	}
-	fresh, err := isEmptyDir(c.DataDir)
+	fresh, err := isFreshDir(c.DataDir)
 	if err != nil {
 		return &ConfigError{"data-dir", err.Error()}
 	}
@@ -450,9 +457,13 @@ func nameProblem(name string) string {
 	return chat.NameFault(norm.NFC.String(name))
 }
 
-// isEmptyDir reports whether dir holds nothing yet or does not exist. What a
-// file system puts at its own root does not count.
-func isEmptyDir(dir string) (bool, error) {
+// isFreshDir reports whether dir belongs to no cluster yet: it does not exist, or
+// holds nothing but what a start left that found none. What a file system puts
+// at its own root does not count.
+func isFreshDir(dir string) (bool, error) {
+	if raftnode.Unfounded(dir) {
+		return true, nil
+	}
 	entries, err := os.ReadDir(dir)
 	if errors.Is(err, fs.ErrNotExist) {
 		return true, nil

@@ -48,8 +48,8 @@ type Server struct {
 	closeErr error
 }
 
-// Open starts a node. It returns when the API listens; the node may not have
-// a leader yet. With Join, a first start waits until a member of the cluster
+// Open starts a node. It returns when the API is served; the node may not have
+// a leader yet. A cluster of one is founded before, see raftnode.Open. With Join, a first start waits until a member of the cluster
 // has answered, or ctx ends. The configuration is validated first.
 func Open(ctx context.Context, c Config) (_ *Server, err error) {
 	s := &Server{logger: c.Logger}
@@ -121,7 +121,7 @@ func (s *Server) openNode(ctx context.Context, peer net.Listener, told addresses
 		Attributes:   raftnode.Attributes{Name: c.Name, ClientURL: told.client, GRPCAddr: told.grpc},
 		TickInterval: c.TickInterval, ElectionTicks: c.ElectionTicks, MinFreeBytes: c.MinFreeBytes,
 		CatchUpBytes: c.CatchUpBytes, Wrap: guard.Wrap, Budget: s.budget, InsecurePeers: c.InsecurePeers,
-		Reachable: c.Reachable,
+		Reachable: c.Reachable, ListenFirst: c.ListenFirst, FoundAnyway: c.FoundAnyway,
 		StateMachine: func() (raftnode.StateMachine, error) {
 			store, err := chat.OpenStore(dir, chat.StoreOptions{
 				Logger: c.Logger, Fatal: func(err error) { broken <- err }, Budget: s.budget,
@@ -292,6 +292,9 @@ func (c cluster) Status() httpapi.Status {
 	s := c.node.Status()
 	out := httpapi.Status{NodeID: s.ID, Role: s.Role, LeaderID: s.Leader, Term: s.Term, Commit: s.Commit, Applied: s.Applied}
 	out.Name = c.node.Name()
+	if rival, met := c.node.Rival(); met {
+		out.Alarm = rival.String()
+	}
 	for _, m := range c.node.Members() {
 		if m.ID == s.Leader {
 			out.LeaderName = cmp.Or(m.Name, fmt.Sprint(m.ID))
@@ -339,12 +342,17 @@ func (c cluster) Ready(context.Context) error {
 	switch s := c.node.Status(); {
 	case c.node.Err() != nil:
 		return fmt.Errorf("node: %w", c.node.Err())
+	case c.node.Founding() != "":
+		return errors.New("founding: " + c.node.Founding())
 	case s.Leader == 0:
 		return errors.New("leader: none is known")
 	case s.Commit > s.Applied+readyLag:
 		return fmt.Errorf("apply: %d entries behind", s.Commit-s.Applied)
 	case c.node.StorageLow():
 		return errors.New("storage: the disk is nearly full")
+	}
+	if rival, met := c.node.Rival(); met {
+		return errors.New("cluster: " + rival.String())
 	}
 	if ahead, off := c.node.ClockOffset(); off {
 		return fmt.Errorf("clock: off by %.1f s against the voters' median", ahead.Seconds())
@@ -374,6 +382,10 @@ func registerMetrics(r *prometheus.Registry, s *Server) {
 	gauge("store_memory_bytes", "Memory of the storage engine's memtables and cache.", func() float64 { return float64(s.store.MemoryBytes()) })
 	gauge("storage_low", "1 if free disk space is below the reserve.", func() float64 { return oneIf(s.node.StorageLow()) })
 	gauge("storage_low_member", "Id of a member whose disk makes this node refuse messages, 0 if there is none.", func() float64 { return float64(s.node.LowMember()) })
+	gauge("rival_cluster", "1 if another cluster claims this member or the address of one: two clusters acknowledge under one list.", func() float64 {
+		_, met := s.node.Rival()
+		return oneIf(met)
+	})
 	gauge("clock_offset_seconds", "Seconds that this node's clock is ahead of the voters' median.", func() float64 {
 		ahead, _ := s.node.ClockOffset()
 		return ahead.Seconds()

@@ -122,7 +122,7 @@ func (c *Cluster) Start(id uint64) {
 	conf := server.Config{
 		ID: id, Cluster: m.cluster, Join: m.join, DataDir: filepath.Join(c.dir, fmt.Sprint("node-", id)),
 		Listen: m.apiAddr, AdvertiseClient: "http://" + m.apiAddr,
-		TickInterval: TickInterval, MinFreeBytes: -1,
+		TickInterval: TickInterval, MinFreeBytes: -1, ListenFirst: 50 * time.Millisecond,
 		Logger:      slog.New(slog.NewTextHandler(&m.log, nil)),
 		APIListener: m.api, PeerListener: m.peer, Reachable: c.links.reachable,
 	}
