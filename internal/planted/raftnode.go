@@ -109,6 +109,11 @@ func raftnodeBugs() []Bug {
 		New:  "		case f.cfg.Anyway, c.Standing == StandingWiped:\n",
 		Test: []string{"./raftnode", "-run", "FoundingRound"},
 	}, {
+		Name: "founded-without-majority", What: "a cluster is founded by fewer than a majority of the list",
+		File: "raftnode/founding.go",
+		Old:  "	return votes >= f.majority\n",
+		New:  "	return votes > 0\n",
+	}, {
 		Name: "founding-vote-unsaved", What: "a vote is told before it is durable",
 		File: "raftnode/foundry.go",
 		Old:  "	if !step.Save {",

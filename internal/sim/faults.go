@@ -144,10 +144,14 @@ func (w *world) undo(after time.Duration, undo func()) {
 
 func (w *world) crashFor(d time.Duration, machines ...*machine) {
 	for _, m := range machines {
-		if m.process == nil {
+		switch {
+		case m.newcomer != nil:
+			m.newcomer.crash("while founding")
+		case m.process != nil:
+			m.crash("")
+		default:
 			continue
 		}
-		m.crash("")
 		w.undo(d, m.start)
 	}
 }

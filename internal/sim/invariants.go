@@ -26,7 +26,7 @@ import (
 //     two disjoint sets of voters could each elect a leader, or a majority of the
 //     voters of today nobody.
 //
-// Other rules: "damage" (a start on a damaged directory is refused), "wiped" (a
+// Other rules: "founding" (there is one cluster), "damage" (a start on a damaged directory is refused), "wiped" (a
 // directory that the cluster does not know takes no part), "refusal" and
 // "failure" (nothing else is refused or fails), "dropped" (what a member sends is
 // not taken for what no member can send), "liveness", "panic".
@@ -67,6 +67,19 @@ func (v *invariants) broken() bool { return len(v.found) > 0 }
 
 func hashEntry(e *raftpb.Entry) uint64 {
 	return xxhash.Sum64(e.GetData()) ^ e.GetTerm()*0x9e3779b97f4a7c15
+}
+
+// founds is told that a directory begins a cluster with others: one list is one
+// cluster.
+func (v *invariants) founds(m *machine) {
+	w := v.world
+	w.tell("node %d founds the cluster %x with %d others", m.id, m.origin.cluster, len(m.origin.founders)-1)
+	if w.founded == 0 {
+		w.founded = m.origin.cluster
+	}
+	if m.origin.cluster != w.founded {
+		v.violate("founding", "node %d founds a second cluster", m.id)
+	}
 }
 
 // synced is told of records that became durable.

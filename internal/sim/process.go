@@ -245,6 +245,7 @@ func (p *process) supervise() {
 	if p.replica.Status().Role != "leader" {
 		return
 	}
+	p.adopt()
 	for _, id := range p.replica.ReadyToPromote() {
 		p.replica.ChangeMembership(raftnode.PromoteMember, id, "", func(error) {})
 	}

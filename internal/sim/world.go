@@ -19,7 +19,6 @@ const (
 	electionTicks = 10
 	// electionTimeout is the shortest one; raft draws up to twice that.
 	electionTimeout = electionTicks * tickInterval
-	clusterID       = 77
 )
 
 // epoch is when the simulated wall clocks begin.
@@ -38,6 +37,7 @@ type world struct {
 	machines []*machine // by id - 1
 	links    links
 	peers    []raftnode.Peer // the list that the cluster began with
+	founded  uint64          // its id; 0: not yet
 
 	history   *oracle.History
 	inside    invariants
@@ -185,7 +185,7 @@ func (w *world) spare(victim *machine) bool {
 		switch m := w.machine(id); {
 		case m.lost():
 			lost++
-		case m != victim && m.disk.state().GetCommit() >= w.inside.changeAt:
+		case m != victim && m.disk.state().GetCommit() >= max(1, w.inside.changeAt):
 			know++
 		}
 	}
