@@ -22,8 +22,8 @@ test: ## every check and every test, as CI runs them
 fuzz: ## fuzz every decoder for FUZZTIME each (30s)
 	@scripts/fuzz $(FUZZTIME)
 
-sim: ## simulate SEEDS clusters (1000) through disasters
-	go run ./internal/sim/cmd -seeds $(SEEDS)
+sim: ## simulate SEEDS fresh clusters (1000) through disasters, or HOURS=1 long
+	go run ./internal/sim/cmd $(if $(HOURS),-for $(HOURS)h,-seeds $(SEEDS))
 
 planted: ## plant every known kind of bug and see that something notices
 	go run ./internal/planted/cmd

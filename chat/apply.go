@@ -26,13 +26,17 @@ type commandResult struct {
 	// seq is the message that holds the client message id, for
 	// CodeClientMessageIDConflict.
 	seq uint64
+	// purged is how many client message ids a purge has forgotten.
+	purged int
 }
 
 // Kinds of effects in the rolling hash.
 const (
-	effectMessage = 1
-	effectRoom    = 2
-	effectTrim    = 3
+	effectMessage  = 1
+	effectRoom     = 2
+	effectTrim     = 3
+	effectPurge    = 4
+	effectSettings = 5
 )
 
 // applier is the deterministic core: it turns log entries into one batch of
@@ -46,7 +50,7 @@ type applier struct {
 	rooms    *roomCache
 	touched  []*room                  // rooms whose state the running Apply changed, in order
 	messages []*Message               // messages it appended, in ID order
-	priors   map[dedupKey]dedupRecord // client message ids it stored
+	priors   map[dedupKey]dedupRecord // client message ids it stored or, with seq 0, forgot
 	bySeq    map[messageKey]*Message  // messages with such an id, for repeats
 	ids      *pebble.Iterator         // over stored client message ids, nil until needed
 	entry    entry
@@ -182,6 +186,10 @@ func (a *applier) applyEntry(index uint64, data []byte) (any, error) {
 			results[i], err = a.createRoom(c, index, len(commands) == 1)
 		case kindTrim:
 			results[i], err = a.trim(c)
+		case kindPurge:
+			results[i], err = a.purge(c)
+		case kindSettings:
+			results[i], err = a.settings(c)
 		default:
 			err = badEntry("command kind %d", c.kind)
 		}
@@ -274,9 +282,6 @@ func (a *applier) prior(rm *room, clientID string) (dedupRecord, error) {
 	}
 	if len(a.priors) > 0 {
 		if r, ok := a.priors[dedupKey{rm.number, clientID}]; ok {
-			if r.seq < rm.first {
-				r = dedupRecord{} // dropped in the running Apply
-			}
 			return r, nil
 		}
 	}
@@ -305,12 +310,7 @@ func (a *applier) prior(rm *room, clientID string) (dedupRecord, error) {
 	if err != nil {
 		return dedupRecord{}, err
 	}
-	r, err := decodeDedup(value)
-	// The running Apply may have dropped the message.
-	if err == nil && r.seq < rm.first {
-		return dedupRecord{}, nil
-	}
-	return r, err
+	return decodeDedup(value)
 }
 
 // stored gives a message that is in the store or in the running Apply.

@@ -113,26 +113,28 @@ func TestHashesDiffer(t *testing.T) {
 func TestApplyRefusesWhole(t *testing.T) {
 	good := encodeEntry(1, post("a", "u", "p", "1"), createRoom("b", ""))
 	bad := map[string][]byte{
-		"empty":           {},
-		"no commands":     appendHeader(nil, 1),
-		"version":         append([]byte{8, 2, 16, 1}, post("a", "u", "p", "")...),
-		"no version":      append([]byte{16, 1}, post("a", "u", "p", "")...),
-		"level":           append([]byte{8, 1, 16, 2}, post("a", "u", "p", "")...),
-		"no level":        append([]byte{8, 1}, post("a", "u", "p", "")...),
-		"unknown kind":    append(appendHeader(nil, 1), 0x22, 2, 0x22, 0),
-		"no kind":         append(appendHeader(nil, 1), 0x22, 0),
-		"two kinds":       append(appendHeader(nil, 1), 0x22, 4, 0x0a, 0, 0x12, 0),
-		"unknown field":   append(encodeEntry(1, post("a", "u", "p", "")), 0x28, 1),
-		"torn":            encodeEntry(1, post("a", "u", "p", ""))[:12],
-		"text not UTF-8":  encodeEntry(1, post("\xff", "u", "p", "")),
-		"unknown in post": append(appendHeader(nil, 1), 0x22, 4, 0x0a, 2, 0x30, 1),
-		"unknown in trim": append(appendHeader(nil, 1), 0x22, 4, 0x1a, 2, 0x18, 1),
+		"empty":               {},
+		"no commands":         appendHeader(nil, 1),
+		"version":             append([]byte{8, 2, 16, 1}, post("a", "u", "p", "")...),
+		"no version":          append([]byte{16, 1}, post("a", "u", "p", "")...),
+		"level":               append([]byte{8, 1, 16, 2}, post("a", "u", "p", "")...),
+		"no level":            append([]byte{8, 1}, post("a", "u", "p", "")...),
+		"unknown kind":        append(appendHeader(nil, 1), 0x22, 2, 0x32, 0),
+		"no kind":             append(appendHeader(nil, 1), 0x22, 0),
+		"two kinds":           append(appendHeader(nil, 1), 0x22, 4, 0x0a, 0, 0x12, 0),
+		"unknown field":       append(encodeEntry(1, post("a", "u", "p", "")), 0x28, 1),
+		"torn":                encodeEntry(1, post("a", "u", "p", ""))[:12],
+		"text not UTF-8":      encodeEntry(1, post("\xff", "u", "p", "")),
+		"unknown in post":     append(appendHeader(nil, 1), 0x22, 4, 0x0a, 2, 0x30, 1),
+		"unknown in trim":     append(appendHeader(nil, 1), 0x22, 4, 0x1a, 2, 0x18, 1),
+		"unknown in purge":    append(appendHeader(nil, 1), 0x22, 4, 0x22, 2, 0x10, 1),
+		"unknown in settings": append(appendHeader(nil, 1), 0x22, 4, 0x2a, 2, 0x10, 1),
 	}
 	s, want := memStore(t), memStore(t)
 	apply(t, s, good)
 	apply(t, want, good)
 	for name, e := range bad {
-		more := encodeEntry(2, post("a", "u", "more", "2"), post("new", "u", "more", ""), createRoom("c", ""), trim("a", 2))
+		more := encodeEntry(2, post("a", "u", "more", "2"), post("new", "u", "more", ""), createRoom("c", ""), trim("a", 2), purge(1), window(2*DefaultDedupWindow.Microseconds()))
 		if _, err := s.Apply(from(2, more, e), 3, []byte("meta")); err == nil {
 			t.Errorf("%s: was applied", name)
 		}

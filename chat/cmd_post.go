@@ -98,8 +98,8 @@ func (s *scanner) post(in span, c *command) {
 // postFacts is all of the state that decides about a post.
 type postFacts struct {
 	roomExists bool
-	// prior is the record of the same client message id; its seq is 0 if there
-	// is none. hash is that of this command and is set if it has such an id.
+	// prior is the record of the same client message id, also of a message that was
+	// dropped; its seq is 0 if there is none. hash is that of this command and is set if it has such an id.
 	prior dedupRecord
 	hash  authorHash
 }
@@ -160,7 +160,11 @@ func (a *applier) post(cmd *command) (res commandResult, err error) {
 		res.message = a.appendMessage(rm, c, f.hash)
 	case postRepeat:
 		res.repeated = true
-		res.message, err = a.stored(rm, f.prior.seq)
+		if f.prior.dropped {
+			res.message = f.prior.message(rm, c)
+		} else {
+			res.message, err = a.stored(rm, f.prior.seq)
+		}
 	default:
 		res.code, res.seq = d.code, f.prior.seq
 	}

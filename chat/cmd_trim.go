@@ -100,9 +100,10 @@ func (a *applier) trim(cmd *command) (res commandResult, err error) {
 }
 
 // Trim drops the messages of a room with a Seq below the given one, all that it
-// has now if that is more, and returns the room as it is then. Seqs go on, and
-// the client message ids of dropped messages can be used again. A room that does
-// not exist gives CodeRoomNotFound.
+// has now if that is more, and returns the room as it is then. Seqs go on. The
+// client message ids of dropped messages are remembered for the dedup window, see
+// SetDedupWindow: older ones are forgotten now, and can be used again. A room that
+// does not exist gives CodeRoomNotFound.
 //
 // It works in steps, each of which is committed for itself. After an error some
 // of them may have been done; repeating the call does the rest.
@@ -135,6 +136,7 @@ func (s *Service) Trim(ctx context.Context, _ Actor, room string, below uint64) 
 		// What is posted while this goes on is not meant.
 		c.below = min(c.below, res.room.LastSeq+1)
 		if res.room.LastSeq == 0 || res.room.FirstSeq >= c.below {
+			s.purge(ctx)
 			return *res.room, nil
 		}
 	}

@@ -70,8 +70,8 @@ func (a *applier) indexBatch() error {
 	return err
 }
 
-// dropMessages deletes messages and the client message ids they hold, and gives
-// their IDs, ascending.
+// dropMessages deletes messages, but not the client message ids they hold, and
+// gives their IDs, ascending.
 func (a *applier) dropMessages(rm *room, first uint64) (ids []uint64, err error) {
 	it, err := a.batch.NewIter(&pebble.IterOptions{
 		LowerBound: appendMessageKey(nil, rm.number, rm.first),
@@ -102,11 +102,7 @@ func (a *applier) dropMessages(rm *room, first uint64) (ids []uint64, err error)
 			return nil, err
 		}
 		if len(m.clientID) > 0 {
-			// An id is free again once its message was dropped, which takes this
-			// key away: it is still that of this message.
-			a.key = appendDedupKey(a.key[:0], rm.number, "")
-			a.key = append(a.key, m.clientID...)
-			if err := a.batch.Delete(a.key, nil); err != nil {
+			if err := a.bury(rm, rm.first+uint64(len(ids)), &m); err != nil {
 				return nil, err
 			}
 		}

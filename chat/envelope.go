@@ -30,6 +30,8 @@ const (
 	fieldPost       protowire.Number = 1
 	fieldCreateRoom protowire.Number = 2
 	fieldTrim       protowire.Number = 3
+	fieldPurge      protowire.Number = 4
+	fieldSettings   protowire.Number = 5
 
 	fieldPostRoom      protowire.Number = 1
 	fieldPostUser      protowire.Number = 2
@@ -42,6 +44,10 @@ const (
 
 	fieldTrimRoom  protowire.Number = 1
 	fieldTrimBelow protowire.Number = 2
+
+	fieldPurgeBeforeUS protowire.Number = 1
+
+	fieldSettingsDedupWindowUS protowire.Number = 1
 )
 
 // maxEnvelopeHeader is more than the header of an entry needs.
@@ -53,6 +59,8 @@ const (
 	kindPost commandKind = iota + 1
 	kindCreateRoom
 	kindTrim
+	kindPurge
+	kindSettings
 )
 
 // command is one decoded command; the field that kind names is set.
@@ -61,6 +69,8 @@ type command struct {
 	post       postCommand
 	createRoom createRoomCommand
 	trim       trimCommand
+	purge      purgeCommand
+	settings   settingsCommand
 	// texts are the command's strings, as parts of entry.text, until all of the
 	// entry was read.
 	texts [3]span
@@ -231,6 +241,12 @@ func (s *scanner) command(in span, c *command) {
 	case num == fieldTrim:
 		c.kind = kindTrim
 		s.trim(body, c)
+	case num == fieldPurge:
+		c.kind = kindPurge
+		s.purge(body, c)
+	case num == fieldSettings:
+		c.kind = kindSettings
+		s.settings(body, c)
 	default:
 		s.unknown("command", num, typ)
 	}

@@ -29,7 +29,7 @@ func logOf(data []byte) (log [][]byte) {
 			if where&4 != 0 {
 				id = fmt.Sprint("id-", what&7)
 			}
-			switch kind % 8 {
+			switch kind % 10 {
 			case 0:
 				commands = append(commands, createRoom(room, fmt.Sprint(what&1)))
 			case 1:
@@ -41,11 +41,15 @@ func logOf(data []byte) (log [][]byte) {
 				commands = append(commands, c.encode())
 			case 4:
 				commands = append(commands, post(room, "u", poison, id))
+			case 8:
+				commands = append(commands, purge(int64(what)<<26)) // half an hour and more each 30
+			case 9:
+				commands = append(commands, window(DefaultDedupWindow.Microseconds()+int64(what&3)<<28))
 			default:
 				commands = append(commands, post(room, fmt.Sprint("user-", what&1), strings.Repeat("x", int(what>>4)), id))
 			}
 		}
-		log = append(log, encodeEntry(int64(head>>3), commands...))
+		log = append(log, encodeEntry(int64(head>>3)<<29, commands...))
 	}
 	return log
 }

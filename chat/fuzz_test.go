@@ -30,6 +30,10 @@ func asProto(e *entry) *chatpb.Batch {
 			c.Kind = &chatpb.Command_CreateRoom{CreateRoom: &chatpb.CreateRoom{Room: from.createRoom.room, Name: from.createRoom.name}}
 		case kindTrim:
 			c.Kind = &chatpb.Command_Trim{Trim: &chatpb.Trim{Room: from.trim.room, Below: from.trim.below}}
+		case kindPurge:
+			c.Kind = &chatpb.Command_Purge{Purge: &chatpb.Purge{BeforeUs: from.purge.beforeUS}}
+		case kindSettings:
+			c.Kind = &chatpb.Command_Settings{Settings: &chatpb.Settings{DedupWindowUs: from.settings.dedupWindowUS}}
 		}
 		b.Commands = append(b.Commands, c)
 	}
@@ -44,6 +48,7 @@ func seedEntries() [][]byte {
 		encodeEntry(-5, createRoom("", "name"), must.encode(), createRoom("r", "")),
 		encodeEntry(1<<60, post("r", "u", strings.Repeat("long", 100), "")),
 		encodeEntry(2, trim("r", 1<<63), post("r", "u", "p", ""), trim("", 0), trim("r", 2)),
+		encodeEntry(3, purge(0), purge(-1), purge(1<<50), window(3_600_000_000), window(-7), window(0)),
 		append(encodeEntry(1, post("r", "u", "p", "")), 0x28, 1),
 	}
 }
@@ -97,7 +102,7 @@ func FuzzEntry(f *testing.F) {
 
 // The codec writes what protobuf reads.
 func TestEncodeAgreesWithProtobuf(t *testing.T) {
-	for _, data := range seedEntries()[1:5] {
+	for _, data := range seedEntries()[1:6] {
 		var b chatpb.Batch
 		if err := proto.Unmarshal(data, &b); err != nil {
 			t.Fatal(err)
@@ -134,6 +139,12 @@ func FuzzRecords(f *testing.F) {
 	d := make([]byte, dedupLen)
 	(&dedupRecord{seq: 1}).put(d)
 	f.Add(d)
+	gone := dedupRecord{seq: 1, dropped: true, id: 2, postedUS: 3}
+	d = make([]byte, gone.len())
+	gone.put(d)
+	f.Add(d)
+	f.Add((&forgettable{postedUS: 1, room: 2, clientID: []byte("id")}).append(nil))
+	f.Add((&settings{dedupWindow: DefaultDedupWindow}).append(nil))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		// Numbers may be stored longer than need be; what is read must be the
 		// same after it was written once more.
@@ -179,9 +190,15 @@ func FuzzRecords(f *testing.F) {
 			same("trims", appendTrims(nil, index), b, nil)
 		}
 		if d, err := decodeDedup(b); err == nil {
-			got := make([]byte, dedupLen)
+			got := make([]byte, d.len())
 			d.put(got)
 			same("dedup", got, b, nil)
+		}
+		if f, err := decodeForgettable(b); err == nil {
+			same("forgettable", f.append(nil), b, nil)
+		}
+		if s, err := decodeSettings(b); err == nil {
+			same("settings", s.append(nil), b, nil)
 		}
 	})
 }

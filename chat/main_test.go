@@ -68,6 +68,16 @@ func createRoom(room, name string) []byte {
 	return c.encode()
 }
 
+func purge(beforeUS int64) []byte {
+	c := purgeCommand{beforeUS: beforeUS}
+	return c.encode()
+}
+
+func window(us int64) []byte {
+	c := settingsCommand{dedupWindowUS: us}
+	return c.encode()
+}
+
 func trim(room string, below uint64) []byte {
 	c := trimCommand{room: room, below: below}
 	return c.encode()

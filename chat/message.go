@@ -24,6 +24,9 @@ type Message struct {
 	PostedAt time.Time
 	// ClientMessageID is the id the client gave, or "".
 	ClientMessageID string
+	// Trimmed says that the message was dropped: this is the answer to a repeat of
+	// its post, and Payload is nil. No stored message is Trimmed.
+	Trimmed bool
 
 	// prev is the ID of the message before this one in the same room. 0: there
 	// is none, or this message was read from the store. It lets a stream of one

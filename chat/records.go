@@ -22,6 +22,12 @@ const (
 	formatDropped   = 1
 	formatTrims     = 1
 
+	formatSettings    = 1
+	formatForgettable = 1
+
+	// formatTombstone is the client message id of a message that was dropped.
+	formatTombstone = 2
+
 	// formatTrimmedState is that of rooms which messages were dropped from.
 	formatTrimmedState = 2
 )
@@ -282,32 +288,6 @@ func hashAuthor(scratch []byte, user string, payload []byte) (authorHash, []byte
 	scratch = append(scratch, payload...)
 	sum := sha256.Sum256(scratch)
 	return authorHash(sum[:16]), scratch
-}
-
-// dedupRecord says which message holds a client message id.
-type dedupRecord struct {
-	seq  uint64
-	hash authorHash
-}
-
-const dedupLen = 1 + 8 + 16
-
-func (r *dedupRecord) put(b []byte) {
-	b[0] = formatDedup
-	binary.BigEndian.PutUint64(b[1:], r.seq)
-	copy(b[9:], r.hash[:])
-}
-
-func decodeDedup(b []byte) (r dedupRecord, err error) {
-	if len(b) != dedupLen || b[0] != formatDedup {
-		return dedupRecord{}, badRecord("client message id")
-	}
-	r.seq = binary.BigEndian.Uint64(b[1:])
-	copy(r.hash[:], b[9:])
-	if r.seq == 0 {
-		return dedupRecord{}, badRecord("client message id")
-	}
-	return r, nil
 }
 
 // decoder reads a value field by field; after a fault bad is set and every

@@ -23,6 +23,8 @@ var update = flag.Bool("update", false, "rewrite the golden output of testdata/*
 //	post ROOM USER TEXT [id=ID] [must]  adds a post to it
 //	create ROOM|- [NAME]                adds a creation to it
 //	trim ROOM BELOW                     adds a trim to it
+//	purge US                            adds a purge to it
+//	window US                           adds a change of the dedup window to it
 //	apply                               applies the entries so far, in one Apply
 //	skip N                              moves the applied index without entries
 //	store                               prints all records
@@ -95,6 +97,18 @@ func runScript(t *testing.T, script string) string {
 				t.Fatal(err)
 			}
 			add(trim(words[1], below))
+		case "purge":
+			us, err := strconv.ParseInt(words[1], 10, 64)
+			if err != nil {
+				t.Fatal(err)
+			}
+			add(purge(us))
+		case "window":
+			us, err := strconv.ParseInt(words[1], 10, 64)
+			if err != nil {
+				t.Fatal(err)
+			}
+			add(window(us))
 		case "apply":
 			for i, results := range apply(t, s, entries...) {
 				for j, r := range results {
@@ -134,7 +148,12 @@ func describe(r commandResult) string {
 		if r.repeated {
 			s += " repeated"
 		}
+		if m.Trimmed {
+			s += " trimmed"
+		}
 		return s
+	case r.room == nil:
+		return fmt.Sprintf("done purged=%d", r.purged)
 	}
 	s := fmt.Sprintf("room %s display=%q created=%v messages=%d at=%d", r.room.Name, r.room.DisplayName, r.created, r.room.Messages, r.room.CreatedAt.UnixMicro())
 	if r.room.FirstSeq > 1 {
@@ -172,6 +191,11 @@ func describeRecord(t *testing.T, key, value []byte) string {
 		if key[1] == 'm' {
 			return fmt.Sprintf("meta %q", value[1:])
 		}
+		if key[1] == 's' {
+			s, err := decodeSettings(value)
+			check(err)
+			return fmt.Sprintf("settings window=%d", s.dedupWindow.Microseconds())
+		}
 		if key[1] == 't' {
 			index, err := decodeTrims(value)
 			check(err)
@@ -205,7 +229,15 @@ func describeRecord(t *testing.T, key, value []byte) string {
 	case prefixDedup:
 		r, err := decodeDedup(value)
 		check(err)
-		return fmt.Sprintf("client id %d/%s: seq=%d hash=%x", num(1), key[9:], r.seq, r.hash)
+		s := fmt.Sprintf("client id %d/%s: seq=%d hash=%x", num(1), key[9:], r.seq, r.hash)
+		if r.dropped {
+			s += fmt.Sprintf(" dropped id=%d at=%d", r.id, r.postedUS)
+		}
+		return s
+	case prefixForget:
+		f, err := decodeForgettable(value)
+		check(err)
+		return fmt.Sprintf("forgettable %d: client id %d/%s at=%d", num(1), f.room, f.clientID, f.postedUS)
 	case prefixDropped:
 		d, err := decodeDropped(value)
 		check(err)

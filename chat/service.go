@@ -96,7 +96,7 @@ func (s *Service) Close() {
 
 // Post appends a message and returns it once it is committed and applied here.
 // With a ClientMessageID that the room holds already, it returns the first
-// message and deduplicated, or CodeClientMessageIDConflict with that message's
+// message and deduplicated (Trimmed if it was dropped since), or CodeClientMessageIDConflict with that message's
 // Seq if author or payload differ.
 //
 // CodeOutcomeUnknown says that the message may or may not be posted: repeat the

@@ -88,29 +88,74 @@ func TestPagesOverTrim(t *testing.T) {
 	}
 }
 
-// The client message id of a dropped message is free, that of another is not.
-func TestTrimFreesClientMessageIDs(t *testing.T) {
-	w := newWorld(t, chat.ServiceOptions{})
-	post := func(id, text string) (uint64, bool) {
-		m, dup, err := w.Post(ctxOf(t), nobody, chat.PostRequest{Room: "a", User: "ann", Payload: []byte(text), ClientMessageID: id})
-		if err != nil {
-			t.Fatal(err)
-		}
-		return m.Seq, dup
+// The client message id of a dropped message is remembered for the dedup window,
+// and forgotten by the first trim after it.
+func TestTrimKeepsClientMessageIDs(t *testing.T) {
+	at := time.Date(2030, 1, 1, 0, 0, 0, 0, time.UTC)
+	var clock sync.Mutex
+	w := newWorld(t, chat.ServiceOptions{Now: func() time.Time {
+		clock.Lock()
+		defer clock.Unlock()
+		return at
+	}})
+	pass := func(d time.Duration) {
+		clock.Lock()
+		at = at.Add(d)
+		clock.Unlock()
 	}
-	post("1", "one")
-	post("2", "two")
-	if _, err := w.Trim(ctxOf(t), nobody, "a", 2); err != nil {
+	post := func(user, id, text string) (*chat.Message, bool, error) {
+		return w.Post(ctxOf(t), nobody, chat.PostRequest{Room: "a", User: user, Payload: []byte(text), ClientMessageID: id})
+	}
+	first, _, err := post("ann", "1", "one")
+	if err != nil {
 		t.Fatal(err)
 	}
-	if seq, dup := post("1", "another"); seq != 3 || dup {
-		t.Errorf("dropped id: %d, %v", seq, dup)
+	trim := func() {
+		t.Helper()
+		if _, err := w.Trim(ctxOf(t), nobody, "a", ^uint64(0)); err != nil {
+			t.Fatal(err)
+		}
 	}
-	if seq, dup := post("2", "two"); seq != 2 || !dup {
-		t.Errorf("stored id: %d, %v", seq, dup)
+	known := func(what string) {
+		t.Helper()
+		m, dup, err := post("ann", "1", "one")
+		if err != nil || !dup || !m.Trimmed || m.Payload != nil || m.Seq != first.Seq || m.ID != first.ID || m.User != "ann" ||
+			m.Room != "a" || m.ClientMessageID != "1" || !m.PostedAt.Equal(first.PostedAt) {
+			t.Errorf("%s, the same again: %+v, %v, %v", what, m, dup, err)
+		}
+		for _, other := range [][2]string{{"bob", "one"}, {"ann", "another"}} {
+			_, _, err = post(other[0], "1", other[1])
+			wantCode(t, what+", another", err, chat.CodeClientMessageIDConflict)
+			var e *chat.Error
+			if errors.As(err, &e) && e.Seq != first.Seq {
+				t.Errorf("%s: in conflict with %d", what, e.Seq)
+			}
+		}
 	}
-	if seq, dup := post("1", "another"); seq != 3 || !dup {
-		t.Errorf("id used again: %d, %v", seq, dup)
+	trim()
+	known("at once")
+	pass(chat.DefaultDedupWindow)
+	trim()
+	known("after an hour")
+	if err := w.SetDedupWindow(ctxOf(t), nobody, 2*time.Hour); err != nil {
+		t.Fatal(err)
+	}
+	pass(time.Hour)
+	trim()
+	known("after two, which is the window now")
+	for _, d := range []time.Duration{time.Hour - 1, 0, -time.Hour, chat.MaxDedupWindow + time.Microsecond} {
+		wantCode(t, fmt.Sprint("a window of ", d), w.SetDedupWindow(ctxOf(t), nobody, d), chat.CodeLimitInvalid)
+	}
+	pass(time.Microsecond)
+	trim()
+	if m, dup, err := post("ann", "1", "one"); err != nil || dup || m.Trimmed || m.Seq != 2 {
+		t.Errorf("after the window: %+v, %v, %v", m, dup, err)
+	}
+	// What is stored is remembered however old it is.
+	pass(100 * time.Hour)
+	trim2, err := w.Trim(ctxOf(t), nobody, "a", 1)
+	if m, dup, err2 := post("ann", "1", "one"); err != nil || err2 != nil || !dup || m.Trimmed || m.Seq != 2 || trim2.Messages != 1 {
+		t.Errorf("stored: %+v, %v, %v, %v", m, dup, err, err2)
 	}
 }
 

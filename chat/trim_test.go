@@ -39,7 +39,8 @@ func TestTrimIsBounded(t *testing.T) {
 	}
 }
 
-// Nothing is left of rooms that were emptied but the rooms themselves.
+// Nothing is left of rooms that were emptied and whose client message ids were
+// forgotten but the rooms themselves. One purge forgets a bounded number.
 func TestTrimLeavesNothing(t *testing.T) {
 	s := memStore(t)
 	r := rand.New(rand.NewPCG(1, 1))
@@ -57,14 +58,27 @@ func TestTrimLeavesNothing(t *testing.T) {
 	for i := range 5 {
 		apply(t, s, encodeEntry(1, trim(fmt.Sprintf("room-%d", i), 1<<40)))
 	}
+	hour := DefaultDedupWindow.Microseconds()
+	if got := apply(t, s, encodeEntry(hour+1, purge(1)))[0][0].purged; got != 0 {
+		t.Errorf("%d forgotten within the window", got)
+	}
+	var many [][]byte
+	for i := range maxPurge {
+		many = append(many, post("many", "u", "p", fmt.Sprint(i)))
+	}
+	apply(t, s, encodeEntry(1, many...), encodeEntry(1, trim("many", 1<<40)))
+	apply(t, s, encodeEntry(hour+2, purge(2)), encodeEntry(hour+2, purge(2)))
+	if got := apply(t, s, encodeEntry(hour+2, purge(2)))[0][0].purged; got != 0 {
+		t.Errorf("two purges left at least %d", got)
+	}
 	var out strings.Builder
 	dump(t, s, &out)
 	for _, line := range strings.Split(strings.TrimSpace(out.String()), "\n") {
 		switch kind := strings.Fields(line)[1]; kind {
 		case "counters", "trims", "room", "name", "state":
 		case "dropped":
-			if n := strings.Count(out.String(), "= dropped "); n != 5 {
-				t.Fatalf("%d rooms have a last dropped ID, want 5", n)
+			if n := strings.Count(out.String(), "= dropped "); n != 6 {
+				t.Fatalf("%d rooms have a last dropped ID, want 6", n)
 			}
 		default:
 			t.Errorf("left: %s", line)

@@ -27,6 +27,9 @@ type Message struct {
 	PostedAt time.Time
 	// ClientMessageID is the id that the sender gave, or "".
 	ClientMessageID string `json:",omitempty"`
+	// Trimmed says that the message was stored and has been dropped since, and
+	// its text with it. Only the answer to a repeated send can be so.
+	Trimmed bool `json:",omitempty"`
 
 	// Raw is the JSON object as the node sent it, with fields that this version
 	// of the package may not know.

@@ -81,6 +81,17 @@ func TestSendMessage(t *testing.T) {
 	if err != nil || m.User != "ann" || string(m.Payload) != "hello" {
 		t.Errorf("stored: %+v, %v", m, err)
 	}
+	// What is known of a message that was dropped answers the same.
+	if _, err := n.chat.Trim(n.context(), chat.Actor{}, "general", 2); err != nil {
+		t.Fatal(err)
+	}
+	for _, author := range []string{"ann", "bob"} {
+		got, err := n.client.SendMessage(n.context(), &pb.SendMessageRequest{ChannelId: "general", AuthorId: author, Payload: []byte("hello"), ClientMessageId: "m-1"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		same(t, got, &pb.SendMessageResponse{Sequence: 1, Deduplicated: proto.Bool(true)})
+	}
 }
 
 func TestReadHistoryPages(t *testing.T) {

@@ -80,8 +80,12 @@ func appendTime(b []byte, t time.Time) []byte {
 	return append(b, '"')
 }
 
-// appendContent appends the member that holds m's payload: Message, or Payload in base64 when it is not UTF-8.
+// appendContent appends the member that holds m's payload: Message, or Payload in base64 when it is not UTF-8. A
+// message that was dropped has none, and says so.
 func appendContent(b []byte, m *chat.Message) []byte {
+	if m.Trimmed {
+		return append(b, `"Trimmed":true`...)
+	}
 	if utf8.Valid(m.Payload) {
 		b = append(b, `"Message":`...)
 		return appendString(b, m.Payload)

@@ -13,6 +13,8 @@ import (
 	"testing"
 
 	"github.com/go-chi/chi/v5"
+
+	"github.com/raft-chat/raft-chat/chat"
 )
 
 // The document and the router have the same routes, methods and path parameters.
@@ -165,6 +167,12 @@ func TestOpenAPIAnswers(t *testing.T) {
 	if _, _, err := n.service.Post(t.Context(), actor, binaryPost("r", []byte{0xff})); err != nil {
 		t.Fatal(err)
 	}
+	if _, _, err := n.service.Post(t.Context(), actor, chat.PostRequest{Room: "trimmed", User: "u", Payload: []byte("m"), ClientMessageID: "c"}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := n.service.Trim(t.Context(), actor, "trimmed", 2); err != nil {
+		t.Fatal(err)
+	}
 	tag := n.do("GET", "/", "").header.Get("ETag")
 	seen := make(map[string]bool)
 	router := n.server.newMux(n.server.routes())
@@ -186,6 +194,7 @@ func TestOpenAPIAnswers(t *testing.T) {
 		{"POST", "/rooms/r", `{"Message":"m","User":"u","ClientMessageID":"c"}`, "", ""},
 		{"POST", "/rooms/r", `{"Message":"m","User":"u","ClientMessageID":"c"}`, "", ""},
 		{"POST", "/rooms/r", `{"Message":"other","User":"u","ClientMessageID":"c"}`, "", ""},
+		{"POST", "/rooms/trimmed", `{"Message":"m","User":"u","ClientMessageID":"c"}`, "", ""},
 		{"GET", "/rooms/r/1", "", "", ""}, {"GET", "/rooms/r/2", "", "", ""}, {"GET", "/rooms/r/9", "", "", ""},
 		{"GET", "/rooms/r/events?poll=1&since=all", "", "", ""}, {"GET", "/rooms/r/json?poll=1&since=all", "", "", ""},
 		{"GET", "/rooms/r/raw?poll=1&since=all", "", "", ""}, {"GET", "/rooms/r/raw?since=x", "", "", ""},

@@ -61,7 +61,9 @@ func (s *Server) postMessage(w http.ResponseWriter, r *http.Request) *problem {
 	if !deduplicated {
 		status = http.StatusCreated
 	}
-	h["Location"] = []string{messagePath(m.Room, m.Seq)}
+	if !m.Trimmed { // otherwise nothing is there
+		h["Location"] = []string{messagePath(m.Room, m.Seq)}
+	}
 	if long != nil {
 		long.status = status
 		long.message(m)

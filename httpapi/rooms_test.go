@@ -120,6 +120,28 @@ func TestBodies(t *testing.T) {
 	}
 }
 
+// A repeat of a message that was dropped meanwhile is a success without text; another message under its id is refused.
+func TestRepeatOfTrimmed(t *testing.T) {
+	n := newNode(t, nil)
+	long := strings.Repeat("x", 3*pagePiece)
+	for id, text := range map[string]string{"short": "hello", "long": long} {
+		path, body := "/rooms/"+id, `{"Message":"`+text+`","User":"ann","ClientMessageID":"`+id+`"}`
+		first := messageIn(t, n.do("POST", path, body).body)
+		if _, err := n.service.Trim(t.Context(), actor, id, 2); err != nil {
+			t.Fatal(err)
+		}
+		got := n.do("POST", path, body)
+		want := fmt.Sprintf(`{"Room":%q,"Seq":1,"ID":%d,"User":"ann","Trimmed":true,"PostedAt":%q,"ClientMessageID":%q}`+"\n", id, first.ID, first.PostedAt, id)
+		if got.status != http.StatusOK || got.body != want || got.header.Get("Location") != "" {
+			t.Errorf("%s: %d %s, Location %q; want 200 %s", id, got.status, got.body, got.header.Get("Location"), want)
+		}
+		other := n.do("POST", path, `{"Message":"other","User":"ann","ClientMessageID":"`+id+`"}`)
+		if other.status != http.StatusConflict || !strings.Contains(other.body, `"client_message_id_conflict"`) || !strings.Contains(other.body, `"Seq":1`) {
+			t.Errorf("%s, another message: %d %s", id, other.status, other.body)
+		}
+	}
+}
+
 func TestRoomNamesInURLs(t *testing.T) {
 	n := newNode(t, nil)
 	for path, name := range map[string]string{

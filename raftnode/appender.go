@@ -21,6 +21,7 @@ type appender struct {
 	install func(*raftpb.Snapshot) error
 
 	sizes     logSizes
+	changes   changes
 	sinceMark int64 // bytes appended since the last snapshot mark
 }
 
@@ -30,12 +31,9 @@ func (a *appender) process(messages []*raftpb.Message) error {
 	var entries []*raftpb.Entry
 	state, dirty := proto.CloneOf(a.state), false
 	flush := func() error {
-		// A commit index alone is not worth a record: raft finds it again,
-		// and a log in which each sync ends one Save lets damage be told
-		// from a torn tail (see scan.go). But the next record must have it:
-		// whoever campaigns after a restart has to know every change of the
-		// configuration but the last to be committed, or two disjoint sets of
-		// voters can each elect a leader.
+		// A commit index alone is not worth a record: raft finds it again. The
+		// next record has it, and it gets one of its own when it commits a
+		// change of the configuration (changes.go).
 		if !dirty && len(entries) == 0 {
 			a.state = state
 			return nil
@@ -43,7 +41,7 @@ func (a *appender) process(messages []*raftpb.Message) error {
 		if err := a.disk.Save(state, entries); err != nil {
 			return fmt.Errorf("write the log: %w", err)
 		}
-		a.state = proto.CloneOf(state)
+		a.saved(state)
 		if len(entries) > 0 {
 			if err := a.remember(entries); err != nil {
 				return err
@@ -63,8 +61,11 @@ func (a *appender) process(messages []*raftpb.Message) error {
 			}
 		}
 		if m.Term != nil || m.Vote != nil || m.Commit != nil {
-			dirty = dirty || m.GetTerm() != state.GetTerm() || m.GetVote() != state.GetVote()
-			state = &raftpb.HardState{Term: proto.Uint64(m.GetTerm()), Vote: proto.Uint64(m.GetVote()), Commit: proto.Uint64(m.GetCommit())}
+			// Raft made m before it was queued: a mark set meanwhile may have
+			// told of a newer commit index, and counts only as long as that stands.
+			commit := max(m.GetCommit(), state.GetCommit())
+			dirty = dirty || m.GetTerm() != state.GetTerm() || m.GetVote() != state.GetVote() || a.changes.committedBy(commit)
+			state = &raftpb.HardState{Term: proto.Uint64(m.GetTerm()), Vote: proto.Uint64(m.GetVote()), Commit: proto.Uint64(commit)}
 		}
 		if !raft.IsEmptySnap(snapshot) {
 			at := proto.CloneOf(state)
@@ -79,11 +80,18 @@ func (a *appender) process(messages []*raftpb.Message) error {
 	return flush()
 }
 
+// saved notes what the disk has now.
+func (a *appender) saved(state *raftpb.HardState) {
+	a.state = proto.CloneOf(state)
+	a.changes.saved(state.GetCommit())
+}
+
 func (a *appender) remember(entries []*raftpb.Entry) error {
 	if err := a.storage.Append(entries); err != nil {
 		return fmt.Errorf("append to the log: %w", err)
 	}
 	a.sinceMark += a.sizes.append(entries)
+	a.changes.append(entries, a.state.GetCommit())
 	return nil
 }
 
@@ -91,7 +99,7 @@ func (a *appender) receive(state *raftpb.HardState, snapshot *raftpb.Snapshot) e
 	if err := a.disk.SaveSnapshot(state, snapshot); err != nil {
 		return fmt.Errorf("record a received snapshot: %w", err)
 	}
-	a.state = proto.CloneOf(state)
+	a.saved(state)
 	if err := a.install(snapshot); err != nil {
 		return err
 	}
@@ -100,7 +108,7 @@ func (a *appender) receive(state *raftpb.HardState, snapshot *raftpb.Snapshot) e
 	}
 	index := snapshot.GetMetadata().GetIndex()
 	a.sizes.reset(index)
-	a.sinceMark = 0
+	a.changes, a.sinceMark = nil, 0
 	return a.release(index)
 }
 
@@ -117,7 +125,7 @@ func (a *appender) mark(snapshot *raftpb.Snapshot, keep int64) error {
 	if err := a.disk.SaveSnapshot(state, snapshot); err != nil {
 		return fmt.Errorf("mark a snapshot: %w", err)
 	}
-	a.state = state
+	a.saved(state)
 	a.sinceMark = 0
 	if _, err := a.storage.CreateSnapshot(index, snapshot.GetMetadata().GetConfState(), nil); err != nil {
 		return fmt.Errorf("mark a snapshot: %w", err)

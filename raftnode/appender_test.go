@@ -180,9 +180,7 @@ func TestCommitIndexAloneIsNotWritten(t *testing.T) {
 	if got := d.takeEvents(); got != "" {
 		t.Errorf("wrote %s", got)
 	}
-	// But it is not forgotten: a member that restarts must know of every change
-	// of the configuration that was committed before its last entry. Found by
-	// the simulator, where two disjoint sets of voters elected two leaders.
+	// But it is not forgotten: it goes with the next record.
 	if err := a.process([]*raftpb.Message{storageAppend(0, 0, run(2, 5, 5)...)}); err != nil {
 		t.Fatal(err)
 	}

@@ -176,7 +176,15 @@ func newestMark(marks []*walpb.Snapshot) (index uint64) {
 }
 
 func (d *walDisk) Save(state *raftpb.HardState, entries []*raftpb.Entry) error {
-	return d.tide.save(state, entries, func() error { return d.wal.Save(tagged(state, d.inc), entries) })
+	return d.tide.save(state, entries, func() error {
+		if err := d.wal.Save(tagged(state, d.inc), entries); err != nil {
+			return err
+		}
+		if before := d.tide.last; len(entries) > 0 || before.term != state.GetTerm() || before.vote != state.GetVote() {
+			return nil
+		}
+		return d.wal.Sync() // Save does not, for a commit index alone
+	})
 }
 
 // SaveSnapshot: the snapshot file and its directory entry are durable before

@@ -87,7 +87,7 @@ func (r *replica) recoverState(sm StateMachine, staged func(uint64, func(io.Read
 	r.applied.Store(applied)
 	r.applier.members.Store(members)
 	r.applier.confs = []confAt{{applied, members.confState()}}
-	rec.state.Commit = new(max(rec.state.GetCommit(), applied))
+	rec.state.Commit = new(max(rec.state.GetCommit(), applied, provenCommit(rec.entries)))
 	r.logged = statedIncarnations(rec.entries)
 	r.sequence = lastSequence(rec.entries, r.applier.self)
 	return nil

@@ -382,6 +382,14 @@ func (r *Replica) Vouches(id uint64, inc Incarnation, url string) bool {
 	return r.applier.members.Load().vouches(id, inc, url)
 }
 
+// Campaign tries to become the leader if there is none, as the first founder of a
+// cluster does.
+func (r *Replica) Campaign() { r.core.campaign() }
+
+// ClusterID is that of the cluster that founders of a list make; without founders
+// it is a fingerprint of the list.
+func ClusterID(list []Peer, founders []Founder) uint64 { return clusterID(list, founders) }
+
 // Standing is what this member knows of a fresh directory that would be member id
 // at a peer URL. Who asks it is what a Founding asks.
 func (r *Replica) Standing(id uint64, inc Incarnation, url string) Standing {

@@ -198,7 +198,9 @@ async function deliver(room, user, { clientID, text }) {
   for (let attempt = 0; ; attempt++) {
     try {
       const stored = await client.post(room, { user, text, clientID });
-      change(update.dropPending(update.addLive(state, [update.fromWire(stored)], true), room, clientID));
+      // What was dropped since an earlier attempt is nothing to show.
+      const seen = stored.Trimmed ? state : update.addLive(state, [update.fromWire(stored)], true);
+      change(update.dropPending(seen, room, clientID));
       fillGap(room);
       return;
     } catch (problem) {

@@ -11,7 +11,7 @@
 // versions:
 // 	protoc-gen-go v1.36.12
 // 	protoc        v3.21.12
-// source: chat.proto
+// source: chat/chatpb/chat.proto
 
 package chatpb
 
@@ -49,7 +49,7 @@ type Batch struct {
 
 func (x *Batch) Reset() {
 	*x = Batch{}
-	mi := &file_chat_proto_msgTypes[0]
+	mi := &file_chat_chatpb_chat_proto_msgTypes[0]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -61,7 +61,7 @@ func (x *Batch) String() string {
 func (*Batch) ProtoMessage() {}
 
 func (x *Batch) ProtoReflect() protoreflect.Message {
-	mi := &file_chat_proto_msgTypes[0]
+	mi := &file_chat_chatpb_chat_proto_msgTypes[0]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -74,7 +74,7 @@ func (x *Batch) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Batch.ProtoReflect.Descriptor instead.
 func (*Batch) Descriptor() ([]byte, []int) {
-	return file_chat_proto_rawDescGZIP(), []int{0}
+	return file_chat_chatpb_chat_proto_rawDescGZIP(), []int{0}
 }
 
 func (x *Batch) GetVersion() uint32 {
@@ -113,6 +113,8 @@ type Command struct {
 	//	*Command_Post
 	//	*Command_CreateRoom
 	//	*Command_Trim
+	//	*Command_Purge
+	//	*Command_Settings
 	Kind          isCommand_Kind `protobuf_oneof:"kind"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -120,7 +122,7 @@ type Command struct {
 
 func (x *Command) Reset() {
 	*x = Command{}
-	mi := &file_chat_proto_msgTypes[1]
+	mi := &file_chat_chatpb_chat_proto_msgTypes[1]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -132,7 +134,7 @@ func (x *Command) String() string {
 func (*Command) ProtoMessage() {}
 
 func (x *Command) ProtoReflect() protoreflect.Message {
-	mi := &file_chat_proto_msgTypes[1]
+	mi := &file_chat_chatpb_chat_proto_msgTypes[1]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -145,7 +147,7 @@ func (x *Command) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Command.ProtoReflect.Descriptor instead.
 func (*Command) Descriptor() ([]byte, []int) {
-	return file_chat_proto_rawDescGZIP(), []int{1}
+	return file_chat_chatpb_chat_proto_rawDescGZIP(), []int{1}
 }
 
 func (x *Command) GetKind() isCommand_Kind {
@@ -182,6 +184,24 @@ func (x *Command) GetTrim() *Trim {
 	return nil
 }
 
+func (x *Command) GetPurge() *Purge {
+	if x != nil {
+		if x, ok := x.Kind.(*Command_Purge); ok {
+			return x.Purge
+		}
+	}
+	return nil
+}
+
+func (x *Command) GetSettings() *Settings {
+	if x != nil {
+		if x, ok := x.Kind.(*Command_Settings); ok {
+			return x.Settings
+		}
+	}
+	return nil
+}
+
 type isCommand_Kind interface {
 	isCommand_Kind()
 }
@@ -198,11 +218,23 @@ type Command_Trim struct {
 	Trim *Trim `protobuf:"bytes,3,opt,name=trim,proto3,oneof"`
 }
 
+type Command_Purge struct {
+	Purge *Purge `protobuf:"bytes,4,opt,name=purge,proto3,oneof"`
+}
+
+type Command_Settings struct {
+	Settings *Settings `protobuf:"bytes,5,opt,name=settings,proto3,oneof"`
+}
+
 func (*Command_Post) isCommand_Kind() {}
 
 func (*Command_CreateRoom) isCommand_Kind() {}
 
 func (*Command_Trim) isCommand_Kind() {}
+
+func (*Command_Purge) isCommand_Kind() {}
+
+func (*Command_Settings) isCommand_Kind() {}
 
 // Post appends a message to a room, which is made if it is absent.
 type Post struct {
@@ -224,7 +256,7 @@ type Post struct {
 
 func (x *Post) Reset() {
 	*x = Post{}
-	mi := &file_chat_proto_msgTypes[2]
+	mi := &file_chat_chatpb_chat_proto_msgTypes[2]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -236,7 +268,7 @@ func (x *Post) String() string {
 func (*Post) ProtoMessage() {}
 
 func (x *Post) ProtoReflect() protoreflect.Message {
-	mi := &file_chat_proto_msgTypes[2]
+	mi := &file_chat_chatpb_chat_proto_msgTypes[2]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -249,7 +281,7 @@ func (x *Post) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Post.ProtoReflect.Descriptor instead.
 func (*Post) Descriptor() ([]byte, []int) {
-	return file_chat_proto_rawDescGZIP(), []int{2}
+	return file_chat_chatpb_chat_proto_rawDescGZIP(), []int{2}
 }
 
 func (x *Post) GetRoom() string {
@@ -300,7 +332,7 @@ type CreateRoom struct {
 
 func (x *CreateRoom) Reset() {
 	*x = CreateRoom{}
-	mi := &file_chat_proto_msgTypes[3]
+	mi := &file_chat_chatpb_chat_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -312,7 +344,7 @@ func (x *CreateRoom) String() string {
 func (*CreateRoom) ProtoMessage() {}
 
 func (x *CreateRoom) ProtoReflect() protoreflect.Message {
-	mi := &file_chat_proto_msgTypes[3]
+	mi := &file_chat_chatpb_chat_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -325,7 +357,7 @@ func (x *CreateRoom) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateRoom.ProtoReflect.Descriptor instead.
 func (*CreateRoom) Descriptor() ([]byte, []int) {
-	return file_chat_proto_rawDescGZIP(), []int{3}
+	return file_chat_chatpb_chat_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *CreateRoom) GetRoom() string {
@@ -357,7 +389,7 @@ type Trim struct {
 
 func (x *Trim) Reset() {
 	*x = Trim{}
-	mi := &file_chat_proto_msgTypes[4]
+	mi := &file_chat_chatpb_chat_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -369,7 +401,7 @@ func (x *Trim) String() string {
 func (*Trim) ProtoMessage() {}
 
 func (x *Trim) ProtoReflect() protoreflect.Message {
-	mi := &file_chat_proto_msgTypes[4]
+	mi := &file_chat_chatpb_chat_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -382,7 +414,7 @@ func (x *Trim) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Trim.ProtoReflect.Descriptor instead.
 func (*Trim) Descriptor() ([]byte, []int) {
-	return file_chat_proto_rawDescGZIP(), []int{4}
+	return file_chat_chatpb_chat_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *Trim) GetRoom() string {
@@ -399,22 +431,118 @@ func (x *Trim) GetBelow() uint64 {
 	return 0
 }
 
-var File_chat_proto protoreflect.FileDescriptor
+// Purge forgets the client message ids of dropped messages, the oldest first and
+// a bounded number of them: whoever wants more forgotten sends it again.
+type Purge struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Those of messages posted before this time are forgotten, in microseconds
+	// since the Unix epoch. What is younger than the dedup window stays.
+	BeforeUs      int64 `protobuf:"varint,1,opt,name=before_us,json=beforeUs,proto3" json:"before_us,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
 
-const file_chat_proto_rawDesc = "" +
+func (x *Purge) Reset() {
+	*x = Purge{}
+	mi := &file_chat_chatpb_chat_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Purge) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Purge) ProtoMessage() {}
+
+func (x *Purge) ProtoReflect() protoreflect.Message {
+	mi := &file_chat_chatpb_chat_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Purge.ProtoReflect.Descriptor instead.
+func (*Purge) Descriptor() ([]byte, []int) {
+	return file_chat_chatpb_chat_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *Purge) GetBeforeUs() int64 {
+	if x != nil {
+		return x.BeforeUs
+	}
+	return 0
+}
+
+// Settings change what every replica goes by.
+type Settings struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// How long after its post the client message id of a message is remembered at
+	// least, also when the message was dropped. An hour to a year, in microseconds.
+	DedupWindowUs int64 `protobuf:"varint,1,opt,name=dedup_window_us,json=dedupWindowUs,proto3" json:"dedup_window_us,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Settings) Reset() {
+	*x = Settings{}
+	mi := &file_chat_chatpb_chat_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Settings) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Settings) ProtoMessage() {}
+
+func (x *Settings) ProtoReflect() protoreflect.Message {
+	mi := &file_chat_chatpb_chat_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Settings.ProtoReflect.Descriptor instead.
+func (*Settings) Descriptor() ([]byte, []int) {
+	return file_chat_chatpb_chat_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *Settings) GetDedupWindowUs() int64 {
+	if x != nil {
+		return x.DedupWindowUs
+	}
+	return 0
+}
+
+var File_chat_chatpb_chat_proto protoreflect.FileDescriptor
+
+const file_chat_chatpb_chat_proto_rawDesc = "" +
 	"\n" +
-	"\n" +
-	"chat.proto\x12\x10raftchat.chat.v1\"\x96\x01\n" +
+	"\x16chat/chatpb/chat.proto\x12\x10raftchat.chat.v1\"\x96\x01\n" +
 	"\x05Batch\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\rR\aversion\x12#\n" +
 	"\rfeature_level\x18\x02 \x01(\rR\ffeatureLevel\x12\x17\n" +
 	"\atime_us\x18\x03 \x01(\x03R\x06timeUs\x125\n" +
-	"\bcommands\x18\x04 \x03(\v2\x19.raftchat.chat.v1.CommandR\bcommands\"\xae\x01\n" +
+	"\bcommands\x18\x04 \x03(\v2\x19.raftchat.chat.v1.CommandR\bcommands\"\x99\x02\n" +
 	"\aCommand\x12,\n" +
 	"\x04post\x18\x01 \x01(\v2\x16.raftchat.chat.v1.PostH\x00R\x04post\x12?\n" +
 	"\vcreate_room\x18\x02 \x01(\v2\x1c.raftchat.chat.v1.CreateRoomH\x00R\n" +
 	"createRoom\x12,\n" +
-	"\x04trim\x18\x03 \x01(\v2\x16.raftchat.chat.v1.TrimH\x00R\x04trimB\x06\n" +
+	"\x04trim\x18\x03 \x01(\v2\x16.raftchat.chat.v1.TrimH\x00R\x04trim\x12/\n" +
+	"\x05purge\x18\x04 \x01(\v2\x17.raftchat.chat.v1.PurgeH\x00R\x05purge\x128\n" +
+	"\bsettings\x18\x05 \x01(\v2\x1a.raftchat.chat.v1.SettingsH\x00R\bsettingsB\x06\n" +
 	"\x04kind\"\x93\x01\n" +
 	"\x04Post\x12\x12\n" +
 	"\x04room\x18\x01 \x01(\tR\x04room\x12\x12\n" +
@@ -429,65 +557,75 @@ const file_chat_proto_rawDesc = "" +
 	"\x04name\x18\x02 \x01(\tR\x04name\"0\n" +
 	"\x04Trim\x12\x12\n" +
 	"\x04room\x18\x01 \x01(\tR\x04room\x12\x14\n" +
-	"\x05below\x18\x02 \x01(\x04R\x05belowB,Z*github.com/raft-chat/raft-chat/chat/chatpbb\x06proto3"
+	"\x05below\x18\x02 \x01(\x04R\x05below\"$\n" +
+	"\x05Purge\x12\x1b\n" +
+	"\tbefore_us\x18\x01 \x01(\x03R\bbeforeUs\"2\n" +
+	"\bSettings\x12&\n" +
+	"\x0fdedup_window_us\x18\x01 \x01(\x03R\rdedupWindowUsB,Z*github.com/raft-chat/raft-chat/chat/chatpbb\x06proto3"
 
 var (
-	file_chat_proto_rawDescOnce sync.Once
-	file_chat_proto_rawDescData []byte
+	file_chat_chatpb_chat_proto_rawDescOnce sync.Once
+	file_chat_chatpb_chat_proto_rawDescData []byte
 )
 
-func file_chat_proto_rawDescGZIP() []byte {
-	file_chat_proto_rawDescOnce.Do(func() {
-		file_chat_proto_rawDescData = protoimpl.X.CompressGZIP(unsafe.Slice(unsafe.StringData(file_chat_proto_rawDesc), len(file_chat_proto_rawDesc)))
+func file_chat_chatpb_chat_proto_rawDescGZIP() []byte {
+	file_chat_chatpb_chat_proto_rawDescOnce.Do(func() {
+		file_chat_chatpb_chat_proto_rawDescData = protoimpl.X.CompressGZIP(unsafe.Slice(unsafe.StringData(file_chat_chatpb_chat_proto_rawDesc), len(file_chat_chatpb_chat_proto_rawDesc)))
 	})
-	return file_chat_proto_rawDescData
+	return file_chat_chatpb_chat_proto_rawDescData
 }
 
-var file_chat_proto_msgTypes = make([]protoimpl.MessageInfo, 5)
-var file_chat_proto_goTypes = []any{
+var file_chat_chatpb_chat_proto_msgTypes = make([]protoimpl.MessageInfo, 7)
+var file_chat_chatpb_chat_proto_goTypes = []any{
 	(*Batch)(nil),      // 0: raftchat.chat.v1.Batch
 	(*Command)(nil),    // 1: raftchat.chat.v1.Command
 	(*Post)(nil),       // 2: raftchat.chat.v1.Post
 	(*CreateRoom)(nil), // 3: raftchat.chat.v1.CreateRoom
 	(*Trim)(nil),       // 4: raftchat.chat.v1.Trim
+	(*Purge)(nil),      // 5: raftchat.chat.v1.Purge
+	(*Settings)(nil),   // 6: raftchat.chat.v1.Settings
 }
-var file_chat_proto_depIdxs = []int32{
+var file_chat_chatpb_chat_proto_depIdxs = []int32{
 	1, // 0: raftchat.chat.v1.Batch.commands:type_name -> raftchat.chat.v1.Command
 	2, // 1: raftchat.chat.v1.Command.post:type_name -> raftchat.chat.v1.Post
 	3, // 2: raftchat.chat.v1.Command.create_room:type_name -> raftchat.chat.v1.CreateRoom
 	4, // 3: raftchat.chat.v1.Command.trim:type_name -> raftchat.chat.v1.Trim
-	4, // [4:4] is the sub-list for method output_type
-	4, // [4:4] is the sub-list for method input_type
-	4, // [4:4] is the sub-list for extension type_name
-	4, // [4:4] is the sub-list for extension extendee
-	0, // [0:4] is the sub-list for field type_name
+	5, // 4: raftchat.chat.v1.Command.purge:type_name -> raftchat.chat.v1.Purge
+	6, // 5: raftchat.chat.v1.Command.settings:type_name -> raftchat.chat.v1.Settings
+	6, // [6:6] is the sub-list for method output_type
+	6, // [6:6] is the sub-list for method input_type
+	6, // [6:6] is the sub-list for extension type_name
+	6, // [6:6] is the sub-list for extension extendee
+	0, // [0:6] is the sub-list for field type_name
 }
 
-func init() { file_chat_proto_init() }
-func file_chat_proto_init() {
-	if File_chat_proto != nil {
+func init() { file_chat_chatpb_chat_proto_init() }
+func file_chat_chatpb_chat_proto_init() {
+	if File_chat_chatpb_chat_proto != nil {
 		return
 	}
-	file_chat_proto_msgTypes[1].OneofWrappers = []any{
+	file_chat_chatpb_chat_proto_msgTypes[1].OneofWrappers = []any{
 		(*Command_Post)(nil),
 		(*Command_CreateRoom)(nil),
 		(*Command_Trim)(nil),
+		(*Command_Purge)(nil),
+		(*Command_Settings)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
-			RawDescriptor: unsafe.Slice(unsafe.StringData(file_chat_proto_rawDesc), len(file_chat_proto_rawDesc)),
+			RawDescriptor: unsafe.Slice(unsafe.StringData(file_chat_chatpb_chat_proto_rawDesc), len(file_chat_chatpb_chat_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   5,
+			NumMessages:   7,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
-		GoTypes:           file_chat_proto_goTypes,
-		DependencyIndexes: file_chat_proto_depIdxs,
-		MessageInfos:      file_chat_proto_msgTypes,
+		GoTypes:           file_chat_chatpb_chat_proto_goTypes,
+		DependencyIndexes: file_chat_chatpb_chat_proto_depIdxs,
+		MessageInfos:      file_chat_chatpb_chat_proto_msgTypes,
 	}.Build()
-	File_chat_proto = out.File
-	file_chat_proto_goTypes = nil
-	file_chat_proto_depIdxs = nil
+	File_chat_chatpb_chat_proto = out.File
+	file_chat_chatpb_chat_proto_goTypes = nil
+	file_chat_chatpb_chat_proto_depIdxs = nil
 }

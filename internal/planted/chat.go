@@ -7,6 +7,23 @@ func chatBugs() []Bug {
 		Old:  "	case f.prior.seq == 0:",
 		New:  "	case true:",
 	}, {
+		Name: "trim-frees-ids", What: "a client message id is free again once its message was dropped",
+		File: "chat/cmd_post.go",
+		Old:  "			if f.prior, err = a.prior(rm, c.clientID); err != nil {\n				return res, err\n			}",
+		New:  "			if f.prior, err = a.prior(rm, c.clientID); err != nil {\n				return res, err\n			}\n			if f.prior.dropped {\n				f.prior = dedupRecord{}\n			}",
+	}, {
+		Name: "tombstones-per-apply", What: "that a message was dropped in the running Apply is not known to what follows in it",
+		File: "chat/dedup.go",
+		Old:  "	a.priors[dedupKey{rm.number, clientID}] = r\n	f :=",
+		New:  "	f :=",
+		Test: []string{"./chat", "-run", "Scripts|Trim"},
+	}, {
+		Name: "purge-without-window", What: "a purge forgets up to whatever its proposer says",
+		File: "chat/cmd_purge.go",
+		Old:  "	return min(c.beforeUS, nowUS-s.dedupWindow.Microseconds())",
+		New:  "	return c.beforeUS",
+		Test: []string{"./chat", "-run", "Scripts|Trim"},
+	}, {
 		Name: "dedup-not-in-snapshot", What: "client message ids are left out of snapshots",
 		File: "chat/snapshot.go",
 		Old:  "		key := it.Key()\n		if len(buf) >= contentChunk {",

@@ -89,7 +89,7 @@ func plant(root, dir string, b Bug) (overlay string, err error) {
 
 func (o Outcome) simulate(ctx context.Context, binary string, seeds int) (Outcome, error) {
 	var stderr bytes.Buffer
-	run := exec.CommandContext(ctx, binary, "-worker", "-first", "-seeds", fmt.Sprint(seeds))
+	run := exec.CommandContext(ctx, binary, "-worker", "-first", "-from", "1", "-seeds", fmt.Sprint(seeds))
 	run.Stderr = &stderr
 	out, err := run.Output()
 	if err != nil {

@@ -21,10 +21,28 @@ func raftnodeBugs() []Bug {
 		Old:  "dirty = dirty || m.GetTerm() != state.GetTerm() || m.GetVote() != state.GetVote()",
 		New:  "dirty = dirty || m.GetTerm() != state.GetTerm() && m.GetVote() == 0",
 	}, {
-		Name: "lost-commit", What: "a commit index that comes alone is forgotten, so that a restarted node campaigns under an old configuration",
+		Name: "change-commit-unwritten", What: "that a change of the configuration is committed is not written until something else is",
 		File: "raftnode/appender.go",
-		Old:  "			a.state = state\n			return nil",
-		New:  "			return nil",
+		Old:  " || a.changes.committedBy(commit)\n",
+		New:  "\n",
+	}, {
+		Name: "change-commit-unsynced", What: "a commit index that is written alone stays in a buffer",
+		File: "raftnode/disk.go",
+		Old:  "		return d.wal.Sync() // Save does not, for a commit index alone\n	})\n}\n\n// SaveSnapshot",
+		New:  "		return nil\n	})\n}\n\n// SaveSnapshot",
+		Test: []string{"./raftnode", "-run", "Commit"},
+	}, {
+		Name: "change-unproven", What: "a node starts with two changes of the configuration in its log and takes neither for committed",
+		File: "raftnode/replica.go",
+		Old:  "max(rec.state.GetCommit(), applied, provenCommit(rec.entries))",
+		New:  "max(rec.state.GetCommit(), applied)",
+		Test: []string{"./raftnode", "-run", "Change"},
+	}, {
+		Name: "commit-goes-back", What: "what waited to be written takes back the commit index of a mark",
+		File: "raftnode/appender.go",
+		Old:  "			commit := max(m.GetCommit(), state.GetCommit())",
+		New:  "			commit := m.GetCommit()",
+		Test: []string{"./raftnode", "-run", "Commit"},
 	}, {
 		Name: "another-nodes-entry", What: "a waiter is resolved by another node's entry of the same number",
 		File: "raftnode/applier.go",
@@ -91,6 +109,11 @@ func raftnodeBugs() []Bug {
 		New:  "		case f.cfg.Anyway, c.Standing == StandingWiped:\n",
 		Test: []string{"./raftnode", "-run", "FoundingRound"},
 	}, {
+		Name: "founded-without-majority", What: "a cluster is founded by fewer than a majority of the list",
+		File: "raftnode/founding.go",
+		Old:  "	return votes >= f.majority\n",
+		New:  "	return votes > 0\n",
+	}, {
 		Name: "founding-vote-unsaved", What: "a vote is told before it is durable",
 		File: "raftnode/foundry.go",
 		Old:  "	if !step.Save {",
@@ -146,8 +169,8 @@ func raftnodeBugs() []Bug {
 	}, {
 		Name: "commit-not-raised", What: "the commit index stays behind a flushed store",
 		File: "raftnode/replica.go",
-		Old:  "	rec.state.Commit = new(max(rec.state.GetCommit(), applied))\n",
-		New:  "",
+		Old:  "max(rec.state.GetCommit(), applied, provenCommit(rec.entries))",
+		New:  "max(rec.state.GetCommit(), provenCommit(rec.entries))",
 	}, {
 		Name: "rejected-change-made", What: "raft carries out a configuration change that the records rejected",
 		File: "raftnode/applier.go",

@@ -8,7 +8,6 @@ import (
 
 	"github.com/raft-chat/raft-chat/chat"
 	"github.com/raft-chat/raft-chat/internal/oracle"
-	"github.com/raft-chat/raft-chat/raftnode"
 )
 
 // Rooms: messages of the last one are trimmed, those of the others never.
@@ -42,14 +41,10 @@ type writer struct {
 
 // message is one message that a writer wants stored, over all attempts.
 type message struct {
-	post     *oracle.Post
-	request  chat.PostRequest
-	attempts int
-	open     int  // attempts that are not answered
-	maybe    bool // some attempt may have been proposed
-	acked    bool
-	begun    time.Duration
-	once     bool // one attempt: its room is trimmed, and with it its id
+	post    *oracle.Post
+	request chat.PostRequest
+	acked   bool
+	begun   time.Duration
 }
 
 // attempt is one request to one node.
@@ -138,7 +133,7 @@ func (w *writer) next() {
 		Room: room, User: w.name, ClientMessageID: fmt.Sprintf("%s/%d", w.name, w.sent),
 		Payload: []byte(fmt.Sprintf("message %d of %s %s", w.sent, w.name, strings.Repeat("x", s.random.IntN(s.plan.Clients.Body)))),
 	}
-	m := &message{request: r, begun: s.now, once: room == trimmed}
+	m := &message{request: r, begun: s.now}
 	m.post = s.history.Send(oracle.Message{Room: r.Room, User: r.User, Body: string(r.Payload), ClientID: r.ClientMessageID})
 	s.counts.Posts++
 	w.attempt(m)
@@ -151,14 +146,9 @@ func (w *writer) rest() {
 
 func (w *writer) attempt(m *message) {
 	s := w.world
-	m.attempts++
-	m.open++
 	a := &attempt{message: m}
 	first := true
 	a.heard = func(stored *chat.Message, err error) {
-		if first {
-			m.open--
-		}
 		wasFirst := first
 		first = false
 		switch {
@@ -167,21 +157,10 @@ func (w *writer) attempt(m *message) {
 			return
 		case !wasFirst || m.acked:
 			return
-		case refusedBy(err):
-			// Nothing was proposed by this attempt.
-		default:
-			m.maybe = true
 		}
 		var refusal *chat.Error
 		if errors.As(err, &refusal) {
 			s.inside.violate("answer", "%s/%s is refused: %v", m.request.Room, m.request.ClientMessageID, err)
-			return
-		}
-		if m.once {
-			if !m.maybe && m.open == 0 {
-				m.post.Refused()
-			}
-			w.rest()
 			return
 		}
 		s.after(s.between(20*time.Millisecond, 300*time.Millisecond), func() {
@@ -191,14 +170,14 @@ func (w *writer) attempt(m *message) {
 		})
 	}
 	s.request(a)
-	if !m.once && s.chance(0.05) {
+	if s.chance(0.05) {
 		w.attempt(m) // at another node at the same time
 	}
 }
 
 func (w *writer) acknowledged(m *message, stored *chat.Message) {
 	s := w.world
-	seen := seen(stored)
+	seen := m.answered(stored)
 	s.trace.note(traceAck, s.now, seen.Seq, []uint64{seen.ID}, []byte(seen.ClientID))
 	m.post.Acknowledged(seen)
 	if m.acked {
@@ -212,9 +191,7 @@ func (w *writer) acknowledged(m *message, stored *chat.Message) {
 	if s.healed && !s.progressed && m.begun >= s.plan.Horizon {
 		s.progressed, s.progress = true, s.now-s.plan.Horizon
 	}
-	if !m.once {
-		w.done = append(w.done, m)
-	}
+	w.done = append(w.done, m)
 	w.rest()
 }
 
@@ -223,7 +200,7 @@ func (w *writer) repeat(m *message) {
 	w.world.counts.Repeats++
 	w.world.request(&attempt{message: m, heard: func(stored *chat.Message, err error) {
 		if stored != nil {
-			m.post.Acknowledged(seen(stored))
+			m.post.Acknowledged(m.answered(stored))
 		}
 		var refusal *chat.Error
 		if errors.As(err, &refusal) {
@@ -233,10 +210,14 @@ func (w *writer) repeat(m *message) {
 	w.rest()
 }
 
-// refusedBy reports whether an error says that nothing was proposed.
-func refusedBy(err error) bool {
-	var e *raftnode.Error
-	return errors.Is(err, errNobody) || errors.As(err, &e) && e.Code != raftnode.CodeOutcomeUnknown
+// answered is a message as the answer to its post tells of it. The text of one that
+// was dropped is gone: its author knows it, and the node has compared the hash.
+func (m *message) answered(stored *chat.Message) oracle.Message {
+	o := seen(stored)
+	if stored.Trimmed && m.request.Room == trimmed && stored.Payload == nil {
+		o.Body = string(m.request.Payload)
+	}
+	return o
 }
 
 func seen(m *chat.Message) oracle.Message {

@@ -4,7 +4,8 @@
 // A simulation is one loop on one goroutine. Its nodes are the real consensus
 // core (raftnode.Replica) and the real store (chat.Store, on a file system in
 // memory that loses at a crash what was not synced). Simulated are the clock,
-// the network, the clients and the log's disk, which keeps the contract of
+// the network, the clients, who asks whom while a cluster is founded (by
+// raftnode.Founding), and the log's disk, which keeps the contract of
 // raftnode.Disk: see disk.go. Equal seeds give equal runs, event by event, which
 // the trace hash proves.
 //

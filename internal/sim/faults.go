@@ -144,10 +144,14 @@ func (w *world) undo(after time.Duration, undo func()) {
 
 func (w *world) crashFor(d time.Duration, machines ...*machine) {
 	for _, m := range machines {
-		if m.process == nil {
+		switch {
+		case m.newcomer != nil:
+			m.newcomer.crash("while founding")
+		case m.process != nil:
+			m.crash("")
+		default:
 			continue
 		}
-		m.crash("")
 		w.undo(d, m.start)
 	}
 }
@@ -270,7 +274,7 @@ func (w *world) removeNode(m *machine) bool {
 func (w *world) damage(f Fault, m *machine) bool {
 	p := m.process
 	l := w.leader()
-	if l == nil || p.dead || len(w.voters()) < 3 || !slices.Contains(w.voters(), m.id) || !w.spare() {
+	if l == nil || p.dead || len(w.voters()) < 3 || !slices.Contains(w.voters(), m.id) || !w.spare(m) {
 		return false
 	}
 	if f.Kind == Wipe && !w.known(m) {

@@ -20,11 +20,13 @@ import (
 //   - R3: a vote is on disk before the message that grants it leaves.
 //   - R4: a term has at most one leader.
 //   - R5: an answer to an append is sent only for what is on disk.
-//   - R6: whoever has a change of the configuration in its log knows on disk
-//     that the change before it is committed: it would campaign under a
-//     configuration that is more than one change old after a restart.
+//   - R6: a start knows each change of the configuration in the log but the newest
+//     to be committed, and that one as well if the node knew it when it had written
+//     all that there was. It would campaign under an old configuration otherwise:
+//     two disjoint sets of voters could each elect a leader, or a majority of the
+//     voters of today nobody.
 //
-// Other rules: "damage" (a start on a damaged directory is refused), "wiped" (a
+// Other rules: "founding" (there is one cluster), "damage" (a start on a damaged directory is refused), "wiped" (a
 // directory that the cluster does not know takes no part), "refusal" and
 // "failure" (nothing else is refused or fails), "dropped" (what a member sends is
 // not taken for what no member can send), "liveness", "panic".
@@ -40,6 +42,7 @@ type invariants struct {
 	voters      []uint64 // of the newest configuration applied
 	votersAt    uint64   // index by which it was applied
 	changedAt   uint64   // index around which the voters changed last
+	changeAt    uint64   // index of the newest change of the configuration applied
 	lastTrimmed uint64   // newest Seq of the room that is trimmed
 }
 
@@ -66,6 +69,19 @@ func hashEntry(e *raftpb.Entry) uint64 {
 	return xxhash.Sum64(e.GetData()) ^ e.GetTerm()*0x9e3779b97f4a7c15
 }
 
+// founds is told that a directory begins a cluster with others: one list is one
+// cluster.
+func (v *invariants) founds(m *machine) {
+	w := v.world
+	w.tell("node %d founds the cluster %x with %d others", m.id, m.origin.cluster, len(m.origin.founders)-1)
+	if w.founded == 0 {
+		w.founded = m.origin.cluster
+	}
+	if m.origin.cluster != w.founded {
+		v.violate("founding", "node %d founds a second cluster", m.id)
+	}
+}
+
 // synced is told of records that became durable.
 func (v *invariants) synced(m *machine, records []record) {
 	v.world.trace.note(traceSave, v.world.now, m.id, []uint64{uint64(len(records)), uint64(m.disk.synced)}, nil)
@@ -81,24 +97,44 @@ func (v *invariants) synced(m *machine, records []record) {
 			v.floor[m.id] = max(v.floor[m.id], r.mark.GetIndex())
 		}
 	}
-	v.changesKnown(m)
 }
 
-// changesKnown checks R6.
-func (v *invariants) changesKnown(m *machine) {
-	var newest uint64
-	for _, r := range slices.Backward(m.disk.records[:m.disk.synced]) {
-		if r.entry == nil || r.entry.GetType() != raftpb.EntryConfChange {
+// changes are the configuration changes in the durable log, ascending.
+func (d *disk) changes() (indexes []uint64) {
+	for _, r := range d.records[:d.synced] {
+		if r.entry == nil {
 			continue
 		}
-		switch index := r.entry.GetIndex(); {
-		case newest == 0:
-			newest = index
-		case index < newest:
-			if commit := m.disk.state().GetCommit(); commit < index {
-				v.violate("R6", "node %d has the changes of the configuration %d and %d on disk and the commit index %d", m.id, index, newest, commit)
-			}
-			return
+		index := r.entry.GetIndex()
+		for n := len(indexes); n > 0 && indexes[n-1] >= index; n-- {
+			indexes = indexes[:n-1] // the entry takes the place of others
+		}
+		if r.entry.GetType() == raftpb.EntryConfChange {
+			indexes = append(indexes, index)
+		}
+	}
+	return indexes
+}
+
+// started checks R6 at a start with a log.
+func (v *invariants) started(p *process, log []*raftpb.Entry) {
+	var before, newest uint64
+	for _, e := range log {
+		if e.GetType() == raftpb.EntryConfChange {
+			before, newest = newest, e.GetIndex()
+		}
+	}
+	if commit := p.replica.Status().Commit; commit < before {
+		v.violate("R6", "node %d starts with the changes of the configuration %d and %d in its log and the commit index %d", p.machine.id, before, newest, commit)
+	}
+}
+
+// written checks R6 when a node has written all that there was to write.
+func (v *invariants) written(p *process) {
+	commit, durable := p.replica.Status().Commit, p.machine.disk.state().GetCommit()
+	for _, index := range p.machine.disk.changes() {
+		if durable < index && index <= commit {
+			v.violate("R6", "node %d knows that the change of the configuration %d is committed, its disk says %d", p.machine.id, index, durable)
 		}
 	}
 }
@@ -115,6 +151,9 @@ func (v *invariants) applying(p *process, batch []*raftpb.Message) {
 				continue
 			}
 			v.entries[index] = k
+			if e.GetType() == raftpb.EntryConfChange {
+				v.changeAt = index
+			}
 			v.durable(p, index, k)
 		}
 	}

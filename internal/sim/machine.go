@@ -25,12 +25,15 @@ type machine struct {
 	// The data directory.
 	incarnation raftnode.Incarnation
 	boots       uint64
-	join        bool // made by a node that joined
-	prepared    bool // the log exists
+	join        bool          // made by a node that joined
+	prepared    bool          // the log exists
+	origin      origin        // zero: it belongs to no cluster yet
+	vote        raftnode.Vote // until then
 	disk        *disk
 	fs          *vfs.MemFS
 
-	process   *process // nil: down
+	process   *process  // nil: down, or not of a cluster yet
+	newcomer  *newcomer // nil: neither
 	fate      fate
 	damaged   string        // what was done to the directory that a start must refuse
 	wiped     bool          // the directory is not the one that the cluster knows
@@ -95,7 +98,7 @@ func (w *world) newMachine(join bool) *machine {
 func (m *machine) format() {
 	binary.BigEndian.PutUint64(m.incarnation[:], m.world.random.Uint64())
 	binary.BigEndian.PutUint64(m.incarnation[8:], m.world.random.Uint64())
-	m.boots, m.prepared = 0, false
+	m.boots, m.prepared, m.origin, m.vote = 0, false, origin{}, raftnode.Vote{}
 	m.disk = &disk{machine: m, durable: newDurable()}
 	m.fs = vfs.NewCrashableMem()
 }
@@ -136,7 +139,7 @@ func (w *world) drawCrash() crash {
 // start starts the process, if the machine may run and does not.
 func (m *machine) start() {
 	w := m.world
-	if m.process != nil || m.fate != alive {
+	if m.process != nil || m.newcomer != nil || m.fate != alive {
 		return
 	}
 	if m.full {
@@ -146,6 +149,10 @@ func (m *machine) start() {
 	m.boots++
 	m.failWrites = false
 	w.trace.note(traceLife, w.now, m.id, []uint64{1, m.boots}, nil)
+	if !m.join && m.origin.cluster == 0 {
+		m.listen()
+		return
+	}
 	p, err := m.open()
 	if m.crashed != nil {
 		m.process = p
@@ -187,7 +194,7 @@ func (m *machine) open() (p *process, err error) {
 	}
 	p.service = chat.NewService(nil, p.store, chat.ServiceOptions{})
 	p.replica, err = raftnode.OpenReplica(raftnode.ReplicaConfig{
-		ID: m.id, ClusterID: clusterID, Incarnation: m.incarnation, Boots: m.boots, Bootstrap: w.peers,
+		ID: m.id, ClusterID: m.origin.cluster, Incarnation: m.incarnation, Boots: m.boots, Bootstrap: w.peers, Founders: m.origin.founders,
 		Disk: m.disk, StateMachine: p.store, Staged: m.disk.openStaged,
 		ElectionTicks: electionTicks, MaxInFlight: 4, CatchUpBytes: w.plan.CatchUpBytes,
 	}, rec)
@@ -195,6 +202,7 @@ func (m *machine) open() (p *process, err error) {
 		p.close()
 		return nil, err
 	}
+	w.inside.started(p, rec.Entries)
 	return p, nil
 }
 
@@ -206,6 +214,9 @@ func (m *machine) prepare() (rec raftnode.Recovered, err error) {
 		return rec, err
 	}
 	if m.join {
+		m.origin.cluster = m.world.founded
+	}
+	if m.origin.founders == nil {
 		m.prepared = true
 		return empty, nil
 	}

@@ -183,6 +183,9 @@ func (p *process) finishAppend() {
 		p.fail(err)
 		return
 	}
+	if len(p.appends) == 0 {
+		p.machine.world.inside.written(p)
+	}
 	p.deliver(responses)
 	if !p.compact && p.replica.CompactionDue() {
 		p.compact = true
@@ -242,6 +245,7 @@ func (p *process) supervise() {
 	if p.replica.Status().Role != "leader" {
 		return
 	}
+	p.adopt()
 	for _, id := range p.replica.ReadyToPromote() {
 		p.replica.ChangeMembership(raftnode.PromoteMember, id, "", func(error) {})
 	}

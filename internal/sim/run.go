@@ -2,6 +2,7 @@ package sim
 
 import (
 	crand "crypto/rand"
+	"encoding/binary"
 	"fmt"
 	"math/rand/v2"
 	"runtime/debug"
@@ -72,7 +73,7 @@ type seeded struct{ *rand.ChaCha8 }
 // Run carries a plan out. tell asks for the story.
 func Run(plan Plan, tell bool) (result Result) {
 	var key [32]byte
-	key[0], key[1], key[2], key[3] = byte(plan.Seed), byte(plan.Seed>>8), byte(plan.Seed>>16), byte(plan.Seed>>24)
+	binary.LittleEndian.PutUint64(key[:], plan.Seed)
 	before := crand.Reader
 	crand.Reader = seeded{rand.NewChaCha8(key)}
 	defer func() { crand.Reader = before }()

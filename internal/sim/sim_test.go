@@ -1,7 +1,10 @@
 package sim
 
 import (
+	"os/exec"
 	"slices"
+	"strconv"
+	"strings"
 	"testing"
 
 	"go.uber.org/goleak"
@@ -12,8 +15,50 @@ import (
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // ciSeeds is how many seeds every run of the tests tries. They are fixed, so
-// that a change is to blame when one fails; more are for the command.
-const ciSeeds = 300
+// that a change is to blame when one fails. commitSeeds more are of the commit, so
+// that each brings new ones; many more are for the command.
+const (
+	ciSeeds     = 300
+	commitSeeds = 500
+)
+
+// promise runs a seed and ends the test if it breaks a promise.
+func promise(t *testing.T, seed uint64) Counts {
+	t.Helper()
+	r := Run(NewPlan(seed), false)
+	if len(r.Violations) > 0 {
+		plan := NewPlan(seed)
+		keep := Shrink(plan)
+		short := Run(plan.Only(keep...), true)
+		for _, line := range short.Story {
+			t.Log(line)
+		}
+		t.Fatalf("seed %d: %v (again: go run ./internal/sim/cmd -seed %d -v; faults needed: %v)", seed, r.Violations, seed, keep)
+	}
+	return r.Counts
+}
+
+// Under the race detector this would take as long as all other tests together:
+// scripts/check runs it without.
+func TestSeedsOfTheCommitKeepEveryPromise(t *testing.T) {
+	if testing.Short() || raceDetector {
+		t.Skip("it runs without the race detector and -short")
+	}
+	out, err := exec.CommandContext(t.Context(), "git", "rev-parse", "HEAD").Output()
+	commit := strings.TrimSpace(string(out))
+	if err != nil || len(commit) < 8 {
+		t.Skip("no commit to take seeds from:", err)
+	}
+	n, err := strconv.ParseUint(commit[:8], 16, 64)
+	if err != nil {
+		t.Fatal(err)
+	}
+	first := n * commitSeeds
+	t.Logf("seeds %d to %d, of commit %.8s (again: go run ./internal/sim/cmd -from %d -seeds %d)", first, first+commitSeeds-1, commit, first, commitSeeds)
+	for seed := first; seed < first+commitSeeds; seed++ {
+		promise(t, seed)
+	}
+}
 
 func TestSeedsKeepEveryPromise(t *testing.T) {
 	seeds := uint64(ciSeeds)
@@ -22,17 +67,7 @@ func TestSeedsKeepEveryPromise(t *testing.T) {
 	}
 	var counts Counts
 	for seed := uint64(1); seed <= seeds; seed++ {
-		r := Run(NewPlan(seed), false)
-		counts.Add(r.Counts)
-		if len(r.Violations) > 0 {
-			plan := NewPlan(seed)
-			keep := Shrink(plan)
-			short := Run(plan.Only(keep...), true)
-			for _, line := range short.Story {
-				t.Log(line)
-			}
-			t.Fatalf("seed %d: %v (again: go run ./internal/sim/cmd -seed %d -v; faults needed: %v)", seed, r.Violations, seed, keep)
-		}
+		counts.Add(promise(t, seed))
 	}
 	if testing.Short() {
 		return

@@ -19,7 +19,6 @@ const (
 	electionTicks = 10
 	// electionTimeout is the shortest one; raft draws up to twice that.
 	electionTimeout = electionTicks * tickInterval
-	clusterID       = 77
 )
 
 // epoch is when the simulated wall clocks begin.
@@ -38,6 +37,7 @@ type world struct {
 	machines []*machine // by id - 1
 	links    links
 	peers    []raftnode.Peer // the list that the cluster began with
+	founded  uint64          // its id; 0: not yet
 
 	history   *oracle.History
 	inside    invariants
@@ -173,19 +173,26 @@ func (w *world) voters() []uint64 {
 	return ids
 }
 
-// spare reports whether one more voter may be lost for good.
-func (w *world) spare() bool {
+// spare reports whether one more machine may be lost for good: a majority of the
+// newest voters has to be left that know on disk who the voters are. Raft counts
+// votes by what a node knows to be committed; until then it is the voters of
+// before that count, and perhaps none of those may be lost. So an operator looks
+// at what the members say before taking a machine away.
+func (w *world) spare(victim *machine) bool {
 	voters := w.voters()
-	lost := 0
+	lost, know := 0, 0
 	for _, id := range voters {
-		if w.machine(id).lost() {
+		switch m := w.machine(id); {
+		case m.lost():
 			lost++
+		case m != victim && m.disk.state().GetCommit() >= max(1, w.inside.changeAt):
+			know++
 		}
 	}
-	if w.removedAt > 0 && w.now < w.removedAt+5*time.Second {
-		return lost == 0 && len(voters) >= 4 // one of these may be gone in a moment
+	if w.removedAt > 0 && w.now < w.removedAt+5*time.Second && (lost > 0 || len(voters) < 4) {
+		return false // one of these may be gone in a moment
 	}
-	return lost+1 <= (len(voters)-1)/2
+	return know >= len(voters)/2+1
 }
 
 // pick chooses one by a random number; the zero value if there is none.

@@ -1,6 +1,8 @@
 // Command cmd runs simulated clusters through disasters, see internal/sim.
 //
-//	go run ./internal/sim/cmd -seeds 1000         seeds 1 to 1000, on all processors
+//	go run ./internal/sim/cmd -seeds 1000         as many seeds, fresh ones, on all processors
+//	go run ./internal/sim/cmd -for 1h             fresh seeds for so long
+//	go run ./internal/sim/cmd -from 1 -seeds 1000 seeds 1 to 1000
 //	go run ./internal/sim/cmd -seed 7             one seed, with its trace hash
 //	go run ./internal/sim/cmd -seed 7 -v          the story of it
 //	go run ./internal/sim/cmd -seed 7 -faults 2,5 with these of its faults only
@@ -13,9 +15,11 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"math"
 	"os"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/raft-chat/raft-chat/internal/sim"
 )
@@ -23,7 +27,8 @@ import (
 func main() {
 	var o options
 	flag.Uint64Var(&o.seeds, "seeds", 100, "how many seeds to run")
-	flag.Uint64Var(&o.from, "from", 1, "the first of them")
+	flag.DurationVar(&o.time, "for", 0, "run seeds for so long, in place of -seeds")
+	flag.Uint64Var(&o.from, "from", 0, "the first of them; 0: one that the clock says")
 	flag.Uint64Var(&o.seed, "seed", 0, "run this seed alone")
 	flag.StringVar(&o.faults, "faults", "", "of -seed: the numbers of the faults to keep, as 0,2,5; none: no fault")
 	flag.BoolVar(&o.verbose, "v", false, "of -seed: tell the story")
@@ -43,14 +48,30 @@ func main() {
 
 type options struct {
 	seeds, from, seed, step uint64
+	time                    time.Duration
 	faults                  string
 	verbose, first, worker  bool
 }
 
+// freshFrom is the first of seeds that no earlier call has begun with. More than
+// perSecond seeds are not run in a second.
+func freshFrom(now time.Time) uint64 {
+	const perSecond = 1000
+	return uint64(now.Unix()) * perSecond
+}
+
 func (o *options) run() (ok bool, err error) {
+	if o.from == 0 {
+		o.from = freshFrom(time.Now())
+	}
+	if o.time > 0 {
+		o.seeds = math.MaxUint64 - o.from // more than there is time for
+	}
 	switch {
 	case flag.NArg() > 0:
 		return false, fmt.Errorf("unexpected argument %q", flag.Arg(0))
+	case o.time < 0 || o.step == 0:
+		return false, errors.New("-for and -step take what is above 0")
 	case o.seed != 0:
 		return o.one()
 	case o.worker:

@@ -15,10 +15,15 @@ import (
 	"github.com/raft-chat/raft-chat/internal/sim"
 )
 
-// work runs every step-th seed and prints each result as a line of JSON.
+// work runs every step-th seed, as long as there is time, and prints each result
+// as a line of JSON.
 func (o *options) work(out io.Writer) error {
-	lines := json.NewEncoder(out)
-	for seed := o.from; seed < o.from+o.seeds; seed += o.step {
+	lines, began := json.NewEncoder(out), time.Now()
+	for n := uint64(0); n < o.seeds; n += o.step {
+		if o.time > 0 && time.Since(began) >= o.time {
+			break
+		}
+		seed := o.from + n
 		r := sim.Run(sim.NewPlan(seed), false)
 		if err := lines.Encode(r); err != nil {
 			return err
@@ -38,6 +43,7 @@ func (o *options) many() (ok bool, err error) {
 		return false, err
 	}
 	began := time.Now()
+	fmt.Printf("seeds from %d on\n", o.from)
 	results := make(chan sim.Result)
 	workers := runtime.NumCPU()
 	var group sync.WaitGroup
@@ -46,7 +52,7 @@ func (o *options) many() (ok bool, err error) {
 		if uint64(i) >= o.seeds {
 			break
 		}
-		cmd := exec.Command(self, "-worker", "-from", fmt.Sprint(o.from+uint64(i)), "-seeds", fmt.Sprint(o.seeds-uint64(i)), "-step", fmt.Sprint(workers))
+		cmd := exec.Command(self, "-worker", "-from", fmt.Sprint(o.from+uint64(i)), "-seeds", fmt.Sprint(o.seeds-uint64(i)), "-step", fmt.Sprint(workers), "-for", o.time.String())
 		cmd.Stderr = os.Stderr
 		pipe, err := cmd.StdoutPipe()
 		if err != nil {
@@ -77,7 +83,7 @@ func (o *options) many() (ok bool, err error) {
 	for r := range results {
 		s.add(r)
 	}
-	s.print(time.Since(began))
+	s.print(o.from, time.Since(began))
 	if len(s.failed) > 0 {
 		explain(s.failed[0])
 	}
@@ -108,9 +114,9 @@ func (s *summary) add(r sim.Result) {
 	s.progress = append(s.progress, r.Progress)
 }
 
-func (s *summary) print(took time.Duration) {
+func (s *summary) print(from uint64, took time.Duration) {
 	c := s.counts
-	fmt.Printf("%d seeds in %v\n", s.runs, took.Round(time.Millisecond))
+	fmt.Printf("%d seeds from %d on in %v\n", s.runs, from, took.Round(time.Millisecond))
 	total := 0
 	for _, k := range sim.Kinds() {
 		total += c.Faults[k]
