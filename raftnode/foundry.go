@@ -190,12 +190,15 @@ func (y *foundry) settle(step FoundingStep) {
 func clusterName(id uint64) string { return strconv.FormatUint(id, 16) }
 
 // firstElection saves a new cluster the time that all its members would wait for
-// a leader.
+// a leader. It gives them the time to dial each other's streams once more, which
+// fails before both have said hello: without streams a burst of forwarded
+// messages is more than rafthttp queues.
 func (n *Node) firstElection() {
 	tick, stop := n.cfg.Clock.Tick(n.cfg.TickInterval)
 	defer stop()
 	voters := n.applier.members.Load().Voters
-	for range n.cfg.ElectionTicks {
+	met, dialled := 0, int(2*dialInterval/n.cfg.TickInterval)
+	for range n.cfg.ElectionTicks + dialled {
 		select {
 		case <-tick:
 		case <-n.stop:
@@ -207,7 +210,9 @@ func (n *Node) firstElection() {
 				there++
 			}
 		}
-		if there > len(voters)/2 {
+		if there <= len(voters)/2 {
+			met = 0
+		} else if met++; met > dialled {
 			_ = n.onLoop(n.ctx, n.core.campaign) // or the node ends
 			return
 		}

@@ -71,6 +71,8 @@ type peer struct {
 
 const (
 	dialTimeout = time.Second
+	// dialInterval is how far apart the dials of a raft stream are that fail.
+	dialInterval = 100 * time.Millisecond
 	// greetInterval is how far apart hellos to a member are that does not answer, at
 	// most: a directory that is made anew listens for a second.
 	greetInterval = 250 * time.Millisecond

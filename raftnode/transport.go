@@ -26,7 +26,7 @@ func (p *peers) connect(ctx context.Context, x *peer) error {
 	n := p.n
 	lg, id := zapLogger(n.logger), types.ID(n.cfg.ID)
 	t := &rafthttp.Transport{
-		Logger: lg, DialTimeout: dialTimeout, DialRetryFrequency: rate.Every(100 * time.Millisecond),
+		Logger: lg, DialTimeout: dialTimeout, DialRetryFrequency: rate.Every(dialInterval),
 		ID: id, ClusterID: types.ID(n.identity.ClusterID), Raft: link{n, x.id},
 		Snapshotter: n.disk.snap,
 		ServerStats: stats.NewServerStats(n.cfg.Name, id.String()), LeaderStats: stats.NewLeaderStats(lg, id.String()),
