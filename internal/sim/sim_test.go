@@ -38,8 +38,8 @@ func promise(t *testing.T, seed uint64) Counts {
 	return r.Counts
 }
 
-// Under the race detector this would take as long as all other tests together:
-// scripts/check runs it without.
+// Under the race detector this, and all of the fixed seeds, would take as long as
+// all other tests together: scripts/check runs them without.
 func TestSeedsOfTheCommitKeepEveryPromise(t *testing.T) {
 	if testing.Short() || raceDetector {
 		t.Skip("it runs without the race detector and -short")
@@ -61,15 +61,15 @@ func TestSeedsOfTheCommitKeepEveryPromise(t *testing.T) {
 }
 
 func TestSeedsKeepEveryPromise(t *testing.T) {
-	seeds := uint64(ciSeeds)
-	if testing.Short() {
+	seeds, few := uint64(ciSeeds), testing.Short() || raceDetector
+	if few {
 		seeds = 30
 	}
 	var counts Counts
 	for seed := uint64(1); seed <= seeds; seed++ {
 		counts.Add(promise(t, seed))
 	}
-	if testing.Short() {
+	if few {
 		return
 	}
 	// A run in which nothing happens proves nothing.
