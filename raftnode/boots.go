@@ -81,6 +81,26 @@ type Met map[uint64]BootID
 // was met last: it is an older copy, or a second one.
 func (m Met) Older(id uint64, boots BootList) bool { return !boots.Has(m[id]) }
 
+// Admits returns an *IdentityError, which stops the one that is refused, if the
+// directory that a member shows is older than the one met last.
+func (m Met) Admits(id uint64, boots BootList) error {
+	if m.Older(id, boots) {
+		return refusalOf(m.refusal(id))
+	}
+	return nil
+}
+
+func (m Met) refusal(id uint64) *Error { return errorf(codeOlderCopy, "%s", olderCopy(id)) }
+
+// Mistaken returns an *IdentityError if a member that has met another start of this
+// directory, which is member id's, is right to expect it here.
+func (l BootList) Mistaken(id uint64, expected BootID) error {
+	if l.Has(expected) {
+		return nil
+	}
+	return &IdentityError{olderCopy(id)}
+}
+
 // Meet returns what is known after a member has shown its starts, and whether
 // that is news, which has to be durable before any raft message passes. Members
 // that were removed are forgotten then: their ids do not come back.
@@ -182,7 +202,7 @@ func (p *peers) noteStart(id uint64, boots BootList) error {
 	p.meeting.Lock()
 	defer p.meeting.Unlock()
 	if p.met.Older(id, boots) {
-		return errorf(codeOlderCopy, "%s", olderCopy(id))
+		return p.met.refusal(id)
 	}
 	next, news := p.met.Meet(id, boots, p.n.IsIDRemoved)
 	if !news {
@@ -213,8 +233,9 @@ func (p *peers) mistaken(q *helloRequest) error {
 	if err := p.n.replica.mistaken(q.Expected); err != nil {
 		return err
 	}
-	if !p.n.identity.Starts.Has(q.ExpectedStart) {
-		return &IdentityError{fmt.Sprintf("data directory %s: %s", p.n.cfg.Dir, olderCopy(p.n.cfg.ID))}
+	var refused *IdentityError
+	if err := p.n.identity.Starts.Mistaken(p.n.cfg.ID, q.ExpectedStart); errors.As(err, &refused) {
+		return &IdentityError{fmt.Sprintf("data directory %s: %s", p.n.cfg.Dir, refused.Reason)}
 	}
 	return nil
 }

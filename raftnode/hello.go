@@ -261,7 +261,7 @@ func (p *peers) checkHello(q *helloRequest) *Error {
 		return refusal
 	}
 	if !q.Joining && p.older(q.From, q.Starts) {
-		return errorf(codeOlderCopy, "%s", olderCopy(q.From))
+		return Met{}.refusal(q.From)
 	}
 	if x, _ := p.holds(q.From, secret{}); len(members.Members) == 0 && (x == nil || x.url != q.PeerURL) {
 		// One that joins has no records yet, but the list it was given.

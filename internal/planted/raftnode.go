@@ -216,7 +216,11 @@ func raftnodeBugs() []Bug {
 		File: "raftnode/boots.go",
 		Old:  "func (l BootList) Has(id BootID) bool { return id == 0 || slices.Contains(l, id) }",
 		New:  "func (l BootList) Has(id BootID) bool { return id == 0 || slices.Contains(l, id) || len(l) > 0 }",
-		Test: []string{"./raftnode", "-run", "Copy|Meeting"},
+	}, {
+		Name: "first-start-only", What: "of each member only the first start that was met is remembered",
+		File: "raftnode/boots.go",
+		Old:  "m.Older(id, boots) || m[id] == boots[len(boots)-1] {",
+		New:  "m.Older(id, boots) || m[id] != 0 {",
 	}, {
 		Name: "call-back-of-a-copy", What: "a call back asks for the secret alone, not which directory it is",
 		File: "raftnode/trust.go",

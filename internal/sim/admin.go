@@ -28,6 +28,9 @@ func (w *world) replace() {
 			return // one change at a time
 		}
 		if m.fate == refused {
+			if w.oldRuns() {
+				return
+			}
 			m.fate = retiring
 			m.successor = w.newMachine(true)
 			return
@@ -71,7 +74,12 @@ func (p *process) content() (oracle.Replica, error) {
 	return r, nil
 }
 
-func (m *machine) name() string { return fmt.Sprint("node-", m.id) }
+func (m *machine) name() string {
+	if m.original != nil {
+		return fmt.Sprintf("node-%d-twin-%d", m.id, m.boots)
+	}
+	return fmt.Sprint("node-", m.id)
+}
 
 // skew is how far the wall clock is off.
 func (m *machine) skew() time.Duration {

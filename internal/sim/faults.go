@@ -38,13 +38,15 @@ const (
 	Truncate          Kind = "truncate"     // a minority's log loses its synced end
 	OldStore          Kind = "old store"    // a minority's store is replaced by nothing
 	Wipe              Kind = "wipe"         // a minority's directory is lost and made anew
+	OldCopy           Kind = "old copy"     // a minority's directory is put back to how it was at a power cut
+	Twin              Kind = "twin"         // a second process runs on such a copy beside the first
 	ClockStep         Kind = "clock step"   // a wall clock jumps by up to ten seconds
 )
 
 // Kinds lists all of them.
 func Kinds() []Kind {
 	return []Kind{Crash, CrashLeader, CrashMajority, CrashAll, CrashAtWrite, CrashInCompaction, Pause, Cut, CutOneWay, CutPair, Split, Flap, Swizzle, Loss,
-		SlowDisk, DiskError, DiskFull, Transfer, AddNode, RemoveNode, Rot, Truncate, OldStore, Wipe, ClockStep}
+		SlowDisk, DiskError, DiskFull, Transfer, AddNode, RemoveNode, Rot, Truncate, OldStore, Wipe, OldCopy, Twin, ClockStep}
 }
 
 // inject lets a fault happen, if it can happen now.
@@ -54,6 +56,9 @@ func (w *world) inject(f Fault) {
 		if l := w.leader(); l != nil {
 			victim = l.machine
 		}
+	}
+	if f.Kind == OldCopy || f.Kind == Twin {
+		victim = pick(w.copiedMachines(), f.A)
 	}
 	if victim == nil && f.Kind != CrashAll {
 		return
@@ -110,8 +115,10 @@ func (w *world) inject(f Fault) {
 		happened = w.addNode()
 	case RemoveNode:
 		happened = w.removeNode(victim)
-	case Rot, Truncate, OldStore, Wipe:
+	case Rot, Truncate, OldStore, Wipe, OldCopy:
 		happened = w.damage(f, victim)
+	case Twin:
+		happened = w.runTwin(victim, f.B)
 	case ClockStep:
 		victim.stepped += time.Duration(f.B%uint64(20*time.Second)) - 10*time.Second
 	}
@@ -245,7 +252,7 @@ func (w *world) transfer(to uint64) bool {
 // addNode asks the leader to add a member, which starts at once.
 func (w *world) addNode() bool {
 	l := w.leader()
-	if l == nil || l.paused || len(l.replica.Members()) >= 5 {
+	if l == nil || l.paused || len(l.replica.Members()) >= 5 || w.oldRuns() {
 		return false
 	}
 	m := w.newMachine(true)
@@ -280,6 +287,12 @@ func (w *world) damage(f Fault, m *machine) bool {
 	if f.Kind == Wipe && !w.known(m) {
 		return false
 	}
+	var from *copied
+	if f.Kind == OldCopy {
+		if from = w.noticeable(m, f.B); from == nil {
+			return false
+		}
+	}
 	m.crash("")
 	switch f.Kind {
 	case Rot:
@@ -291,10 +304,13 @@ func (w *world) damage(f Fault, m *machine) bool {
 	case Wipe:
 		m.wiped = true
 		m.format()
+	case OldCopy:
+		m.putBack(from)
+		m.old = true
 	}
 	w.tell("node %d: %s %s", m.id, f.Kind, m.damaged)
 	w.undo(min(f.Duration, time.Second), m.start)
-	return m.damaged != "" || m.wiped
+	return m.damaged != "" || m.wiped || m.old
 }
 
 // known reports whether every other node that may meet the machine knows its

@@ -27,7 +27,7 @@ import (
 //     voters of today nobody.
 //
 // Other rules: "founding" (there is one cluster), "damage" (a start on a damaged directory is refused), "wiped" (a
-// directory that the cluster does not know takes no part), "refusal" and
+// directory that is not the one that the cluster knows takes no part), "refusal" and
 // "failure" (nothing else is refused or fails), "dropped" (what a member sends is
 // not taken for what no member can send), "liveness", "panic".
 type invariants struct {
@@ -85,6 +85,9 @@ func (v *invariants) founds(m *machine) {
 // synced is told of records that became durable.
 func (v *invariants) synced(m *machine, records []record) {
 	v.world.trace.note(traceSave, v.world.now, m.id, []uint64{uint64(len(records)), uint64(m.disk.synced)}, nil)
+	if m.original != nil || m.old {
+		return // whatever it has, nobody may count it
+	}
 	for _, r := range records {
 		switch {
 		case r.entry != nil:
@@ -192,8 +195,8 @@ func (v *invariants) applied(p *process) {
 
 // sending judges a raft message that is about to leave a node.
 func (v *invariants) sending(p *process, m *raftpb.Message) {
-	if p.machine.wiped && m.GetType() != raftpb.MsgPreVote && m.GetType() != raftpb.MsgPreVoteResp {
-		v.violate("wiped", "node %d sends %v from a directory that the cluster does not know", p.machine.id, m.GetType())
+	if (p.machine.wiped || p.machine.old) && m.GetType() != raftpb.MsgPreVote && m.GetType() != raftpb.MsgPreVoteResp {
+		v.violate("wiped", "node %d sends %v from a directory that is not the one that the cluster knows", p.machine.id, m.GetType())
 	}
 	state := p.machine.disk.state()
 	switch m.GetType() {

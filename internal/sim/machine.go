@@ -23,14 +23,17 @@ type machine struct {
 	url   string
 
 	// The data directory.
-	incarnation raftnode.Incarnation
-	boots       uint64
-	join        bool          // made by a node that joined
-	prepared    bool          // the log exists
-	origin      origin        // zero: it belongs to no cluster yet
-	vote        raftnode.Vote // until then
-	disk        *disk
-	fs          *vfs.MemFS
+	identity
+	met   raftnode.Met
+	knows map[uint64]raftnode.BootID // what met should say; the judge's
+	disk  *disk
+	fs    *vfs.MemFS
+
+	copies   []*copied // of the directory, as it was at power cuts
+	old      bool      // the directory is an older copy of itself
+	twin     *machine  // runs on a copy at the same time; nil: none does
+	usurped  bool      // whoever connects to the member's address reaches the twin
+	original *machine  // of a twin
 
 	process   *process  // nil: down, or not of a cluster yet
 	newcomer  *newcomer // nil: neither
@@ -55,6 +58,17 @@ type machine struct {
 	crashInCompaction int
 }
 
+// identity is what a directory says of itself.
+type identity struct {
+	incarnation raftnode.Incarnation
+	boots       uint64
+	starts      raftnode.BootList
+	join        bool          // made by a node that joined
+	prepared    bool          // the log exists
+	origin      origin        // zero: it belongs to no cluster yet
+	vote        raftnode.Vote // until then
+}
+
 // fate is why a machine does not run again.
 type fate string
 
@@ -72,7 +86,7 @@ func (m *machine) serves() bool {
 }
 
 // lost reports whether the member cannot come back under its id.
-func (m *machine) lost() bool { return m.fate != alive || m.damaged != "" || m.wiped }
+func (m *machine) lost() bool { return m.fate != alive || m.damaged != "" || m.wiped || m.old }
 
 // crash is what becomes of unsynced writes: keep records of the log survive, and
 // all of the store's bytes or none.
@@ -88,7 +102,7 @@ type remains struct {
 
 func (w *world) newMachine(join bool) *machine {
 	id := uint64(len(w.machines) + 1)
-	m := &machine{world: w, id: id, url: fmt.Sprintf("http://node-%d:1", id), join: join}
+	m := &machine{world: w, id: id, url: fmt.Sprintf("http://node-%d:1", id), identity: identity{join: join}}
 	m.format()
 	w.machines = append(w.machines, m)
 	return m
@@ -96,9 +110,10 @@ func (w *world) newMachine(join bool) *machine {
 
 // format makes the directory empty, and another one than before.
 func (m *machine) format() {
+	m.identity = identity{join: m.join}
+	m.met, m.knows, m.copies = raftnode.Met{}, map[uint64]raftnode.BootID{}, nil
 	binary.BigEndian.PutUint64(m.incarnation[:], m.world.random.Uint64())
 	binary.BigEndian.PutUint64(m.incarnation[8:], m.world.random.Uint64())
-	m.boots, m.prepared, m.origin, m.vote = 0, false, origin{}, raftnode.Vote{}
 	m.disk = &disk{machine: m, durable: newDurable()}
 	m.fs = vfs.NewCrashableMem()
 }
@@ -147,6 +162,7 @@ func (m *machine) start() {
 		return
 	}
 	m.boots++
+	m.starts = m.starts.With(raftnode.BootID(w.random.Uint64() | 1))
 	m.failWrites = false
 	w.trace.note(traceLife, w.now, m.id, []uint64{1, m.boots}, nil)
 	if !m.join && m.origin.cluster == 0 {
@@ -235,13 +251,16 @@ func (m *machine) refuse(err error) {
 	switch {
 	case errors.Is(err, raftnode.ErrRemoved):
 		m.fate = removed
-	case m.damaged != "" || m.wiped:
+	case m.damaged != "" || m.wiped || m.old:
 		m.fate = refused
 		w.counts.Refusals++
 	case errors.Is(err, errDisk) || errors.Is(err, errFull):
 		w.after(time.Second, m.start)
 	default:
 		w.inside.violate("refusal", "node %d, whose directory is whole, is refused: %v", m.id, err)
+	}
+	if m.original != nil {
+		m.original.twin = nil
 	}
 }
 
@@ -272,6 +291,7 @@ func (m *machine) crash(why string) {
 	}
 	m.process = nil
 	m.disk.durable, m.fs = left.durable, left.fs
+	m.keepCopy()
 }
 
 // openStaged implements ReplicaConfig.Staged.

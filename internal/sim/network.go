@@ -85,14 +85,21 @@ func (w *world) send(from *process, m *raftpb.Message) {
 // both know each other and the link is open.
 func (w *world) receiver(from *process, to uint64) *process {
 	m := w.machine(to)
-	if m == nil || m.process == nil || m.process.dead || !w.links.open(from.machine.id, to) || !w.acquainted(from, m.process) {
+	if m == nil || from.dead {
 		return nil
 	}
-	if m.process.replica.Removed(from.machine.id) {
+	p := m.process
+	if p == nil || !from.greeted[p] { // there is no connection yet
+		p = w.holder(to).process
+	}
+	if p == nil || p.dead || !w.links.open(from.machine.id, to) || !w.acquainted(from, p) {
+		return nil
+	}
+	if p.replica.Removed(from.machine.id) {
 		from.fail(raftnode.ErrRemoved)
 		return nil
 	}
-	return m.process
+	return p
 }
 
 // acquainted is the hello of raftnode/hello.go: no raft message passes before
@@ -104,7 +111,8 @@ func (w *world) acquainted(a, b *process) bool {
 	case a.dead || b.dead || a.paused || b.paused || !w.links.open(a.machine.id, b.machine.id) || !w.links.open(b.machine.id, a.machine.id):
 		return false
 	}
-	if !hello(a, b) || !hello(b, a) {
+	// Whoever does not hold its own address is greeted by nobody.
+	if !hello(a, b) || w.holder(a.machine.id).process != a || !hello(b, a) {
 		return false
 	}
 	a.greeted[b], b.greeted[a] = true, true
@@ -123,13 +131,27 @@ func hello(a, b *process) bool {
 	if err != nil && !vouched(a, b) {
 		return false
 	}
-	// Who is not known cannot be called back, and is not believed.
+	if err == nil {
+		if err := b.machine.met.Admits(m.id, m.starts); err != nil {
+			a.fail(err)
+			return false
+		}
+	}
+	// Who is not known, or not at its address, cannot be called back, and is not
+	// believed.
+	if m.world.holder(m.id).process != a || !b.meets(m) {
+		return false
+	}
 	if err := b.replica.Mistaken(a.replica.Expects(b.machine.id)); err != nil {
 		b.fail(err)
 		return false
 	}
+	if err := b.machine.starts.Mistaken(b.machine.id, m.met[b.machine.id]); err != nil {
+		b.fail(err)
+		return false
+	}
 	b.met[m.id] = m.incarnation
-	return true
+	return a.meets(b.machine) // what the answer shows
 }
 
 // vouched asks those whom b has met about a.

@@ -90,7 +90,7 @@ func mixture(r *rand.Rand) []Kind {
 	all := Kinds()
 	switch r.IntN(8) {
 	case 0: // who belongs to the cluster, and who was away when it changed
-		all = []Kind{AddNode, RemoveNode, Cut, Split, CrashLeader, CrashMajority, CrashAll, Transfer, Pause, Wipe}
+		all = []Kind{AddNode, RemoveNode, Cut, Split, CrashLeader, CrashMajority, CrashAll, Transfer, Pause, Wipe, OldCopy, Twin}
 	case 1: // what is flushed when
 		all = []Kind{CrashInCompaction, CrashAtWrite, CrashAll, CrashLeader, SlowDisk, DiskError, Cut}
 	}

@@ -242,6 +242,9 @@ func (p *process) deliver(responses []*raftpb.Message) {
 // supervise is Node's superviseLoop.
 func (p *process) supervise() {
 	p.replica.Register(func(error) {})
+	if p.greet(); p.dead {
+		return
+	}
 	if p.replica.Status().Role != "leader" {
 		return
 	}

@@ -90,6 +90,9 @@ func Run(plan Plan, tell bool) (result Result) {
 			if m.process != nil {
 				m.process.close()
 			}
+			if m.twin != nil && m.twin.process != nil {
+				m.twin.process.close()
+			}
 		}
 		result.Hash, result.Seed, result.Counts, result.Progress = w.trace.digest.Sum64(), plan.Seed, w.counts, w.progress
 		if w.story != nil {
@@ -198,6 +201,9 @@ func (w *world) unsettled() string {
 	var first *process
 	for _, m := range w.machines {
 		p := m.process
+		if m.old && m.fate == alive || m.twin != nil {
+			return fmt.Sprintf("node %d runs on an older copy of its directory", m.id)
+		}
 		switch {
 		case m.fate == removed || m.fate == refused && !slices.Contains(w.voters(), m.id):
 			continue
