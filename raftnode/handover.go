@@ -5,6 +5,8 @@ import (
 	"context"
 	"slices"
 	"time"
+
+	"go.etcd.io/raft/v3"
 )
 
 func (n *Node) transferTo(ctx context.Context, to uint64) error {
@@ -15,15 +17,20 @@ func (n *Node) transferTo(ctx context.Context, to uint64) error {
 	if !m.isVoter(to) {
 		return errorf(CodeLearnerBehind, "member %d is a learner and cannot lead", to)
 	}
+	return n.transfer(ctx, func(done func(error)) { n.core.transferTo(to, done) })
+}
+
+// transfer begins a transfer on the loop, and waits for its outcome.
+func (n *Node) transfer(ctx context.Context, begin func(done func(error))) error {
 	done := make(chan error, 1)
-	if err := n.onLoop(ctx, func() { n.core.transferTo(to, func(err error) { done <- err }) }); err != nil {
+	if err := n.onLoop(ctx, func() { begin(func(err error) { done <- err }) }); err != nil {
 		return err
 	}
 	select {
 	case err := <-done:
 		return err
 	case <-ctx.Done():
-		return errorf(CodeTransferFailed, "member %d did not take over in time", to)
+		return errorf(CodeTransferFailed, "nobody took the leadership over in time")
 	case <-n.stop:
 		return errStopping
 	}
@@ -58,6 +65,11 @@ func (m *membership) successors(self uint64, status *callReply) []uint64 {
 	return ids
 }
 
+// heirs are the successors that suit.
+func (m *membership) heirs(self uint64, status *callReply, suits func(id uint64) bool) []uint64 {
+	return slices.DeleteFunc(m.successors(self, status), func(id uint64) bool { return !suits(id) })
+}
+
 // transferAway hands the leadership to another voter that suits. Each gets an
 // election timeout; then the next one is asked.
 func (n *Node) transferAway(ctx context.Context, suits func(id uint64) bool) error {
@@ -65,16 +77,24 @@ func (n *Node) transferAway(ctx context.Context, suits func(id uint64) bool) err
 	if err != nil {
 		return err
 	}
-	err = errorf(CodeQuorumAtRisk, "no other voter answers")
-	for _, id := range n.applier.members.Load().successors(n.cfg.ID, &status) {
-		if !suits(id) {
-			continue
-		}
-		if err = n.transferTo(ctx, id); err == nil || ctx.Err() != nil || n.Status().Leader != n.cfg.ID {
-			return err
-		}
+	heirs := n.applier.members.Load().heirs(n.cfg.ID, &status, suits)
+	return n.transfer(ctx, func(done func(error)) { n.core.bequeath(ctx, heirs, done) })
+}
+
+// bequeath offers the leadership to one after the other, until one has it, this
+// member leads no more or ctx ends.
+func (c *core) bequeath(ctx context.Context, heirs []uint64, done func(error)) {
+	if len(heirs) == 0 {
+		done(errorf(CodeQuorumAtRisk, "no other voter answers"))
+		return
 	}
-	return err
+	c.transferTo(heirs[0], func(err error) {
+		if err == nil || ctx.Err() != nil || len(heirs) == 1 || c.role != raft.StateLeader {
+			done(err)
+			return
+		}
+		c.bequeath(ctx, heirs[1:], done)
+	})
 }
 
 func anybody(uint64) bool { return true }
@@ -100,15 +120,26 @@ func (n *Node) handOver(ctx context.Context) {
 	}
 }
 
+// aside is the round in which a leader whose clock is off tried to step aside last;
+// 0: it did not.
+type aside uint64
+
+// due reports whether it is to be tried, and notes that.
+func (a *aside) due(round uint64) bool {
+	if *a != 0 && round < uint64(*a)+2*freshRounds {
+		return false
+	}
+	*a = aside(round)
+	return true
+}
+
 // stepAside gives the leadership of a node whose clock is off to one whose clock
 // is right. Where that fails it is not tried again at once: proposals wait
 // meanwhile, those of the other members too.
 func (n *Node) stepAside(ctx context.Context) {
-	round := n.watch.now()
-	if n.aside != 0 && round < n.aside+2*freshRounds {
+	if !n.aside.due(n.watch.now()) {
 		return
 	}
-	n.aside = round
 	if err := n.transferAway(ctx, n.goodClock); err != nil && ctx.Err() == nil {
 		n.logger.Warn("the clock is off, and nobody else took the leadership over", "error", err)
 	}

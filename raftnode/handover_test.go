@@ -5,6 +5,8 @@ import (
 	"slices"
 	"testing"
 
+	"go.etcd.io/raft/v3"
+
 	"github.com/raft-chat/raft-chat/internal/slow"
 )
 
@@ -44,4 +46,24 @@ func TestHandOverJustAfterAFollowerStopped(t *testing.T) {
 		}
 		c.mustPropose(heir, "after")
 	}
+}
+
+// Whoever is asked to take over and does not is followed by the next.
+func TestBequeathAsksOneAfterTheOther(t *testing.T) {
+	s := newSim(t)
+	s.elect(1)
+	s.cut(2)
+	moved := &outcome{}
+	s.at(1).bequeath(t.Context(), []uint64{2, 3}, func(err error) { moved.calls++; moved.err = err })
+	s.run()
+	s.want("at once", moved, "waiting")
+	s.tick(12, 1)
+	s.want("after an election timeout", moved, "ok")
+	if s.at(3).role != raft.StateLeader {
+		t.Error("member 3 does not lead")
+	}
+
+	none := &outcome{}
+	s.at(3).bequeath(t.Context(), nil, func(err error) { none.calls++; none.err = err })
+	s.want("nobody", none, CodeQuorumAtRisk)
 }

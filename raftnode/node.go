@@ -51,7 +51,7 @@ type Node struct {
 	lowMember   atomic.Uint64 // whose disk is nearly full, 0 if nobody's
 	clockOffset atomic.Int64  // ns that this clock is ahead of the voters' median
 	clockOff    atomic.Bool   // by more than an election timeout
-	aside       uint64        // round in which stepAside was tried last; superviseLoop's
+	aside       aside         // superviseLoop's
 
 	stop     chan struct{}   // closed: every goroutine ends
 	ctx      context.Context // ends with it

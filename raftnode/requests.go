@@ -2,7 +2,6 @@ package raftnode
 
 import (
 	"context"
-	"strconv"
 	"time"
 )
 
@@ -11,23 +10,11 @@ import (
 // refused it. done is called exactly once, perhaps before Propose returns,
 // with the state machine's result or an *Error; it must not block.
 func (n *Node) Propose(ctx context.Context, data []byte, done func(result any, err error)) {
-	if id := n.lowMember.Load(); id != 0 {
-		done(nil, n.lowError(id))
-		return
-	}
-	if n.clockOff.Load() {
-		done(nil, errorf(CodeClockSkew, "this node's clock is off by %.1f s against the voters' median: use another node until it is right", time.Duration(n.clockOffset.Load()).Seconds()))
+	if err := n.standing().refusal(n.applier.members.Load()); err != nil {
+		done(nil, err)
 		return
 	}
 	n.enqueue(ctx, &proposal{kind: kindApplication, payload: data, done: done})
-}
-
-func (n *Node) lowError(id uint64) *Error {
-	member := strconv.FormatUint(id, 10)
-	if m, ok := n.applier.members.Load().member(id); ok && m.Name != "" && m.Name != member {
-		member += " (" + m.Name + ")"
-	}
-	return errorf(CodeStorageLow, "member %s has less free disk space than its reserve (--min-free-bytes): no messages are taken until there is room; reading and administration go on", member)
 }
 
 func (n *Node) enqueue(ctx context.Context, p *proposal) {

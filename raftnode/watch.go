@@ -153,30 +153,16 @@ func (n *Node) watchLoop() {
 	}
 }
 
-// checkDisk compares the free space with the reserve. It counts as low until a
-// little more is free again, so that it does not change with every file.
+// checkDisk compares the free space with the reserve.
 func (n *Node) checkDisk() {
-	reserve := n.cfg.MinFreeBytes
-	if n.storageLow.Load() {
-		reserve += reserve / 16
-	}
-	n.storageLow.Store(n.cfg.FreeBytes() < reserve)
+	n.storageLow.Store(belowReserve(n.cfg.FreeBytes(), n.cfg.MinFreeBytes, n.storageLow.Load()))
 }
 
 // askAll begins a round.
 func (n *Node) askAll() {
 	members := n.applier.members.Load()
 	w := &n.watch
-	w.mu.Lock()
-	w.round++
-	round := w.round
-	for id := range w.seen {
-		if _, ok := members.member(id); !ok {
-			delete(w.seen, id)
-		}
-	}
-	w.mu.Unlock()
-	n.compareNow(round)
+	n.compareNow(w.begin(members))
 	for _, m := range members.Members {
 		// Whom this node has never reached is greeted, see peers.greet.
 		if m.ID == n.cfg.ID || !n.peers.accepted(m.ID) {
@@ -220,41 +206,12 @@ func (n *Node) ask(m Member) {
 
 // hear takes in what a member knows of disks.
 func (n *Node) hear(from uint64, disks []diskReport) {
-	w := &n.watch
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	for _, d := range disks {
-		if d.ID == n.cfg.ID || d.AgeMS < 0 {
-			continue
-		}
-		told := w.round
-		if d.ID != from {
-			// It grows older on its way, so that no two keep each other's word alive.
-			rounds := d.AgeMS/n.interval().Milliseconds() + 1
-			if rounds > freshRounds {
-				continue
-			}
-			told -= uint64(rounds)
-		}
-		if s := w.of(d.ID); d.ID == from || told > s.told {
-			s.told, s.low = told, d.Low
-		}
-	}
+	n.watch.hear(n.cfg.ID, from, disks, n.interval())
 }
 
 // disks is what this node answers to others.
 func (n *Node) disks() []diskReport {
-	members := n.applier.members.Load()
-	out := []diskReport{{ID: n.cfg.ID, Low: n.storageLow.Load()}}
-	w := &n.watch
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	for _, v := range members.Voters {
-		if s := w.seen[v]; s != nil && w.fresh(s.told) {
-			out = append(out, diskReport{ID: v, Low: s.low, AgeMS: int64(w.round-s.told) * n.interval().Milliseconds()})
-		}
-	}
-	return out
+	return n.watch.disks(n.cfg.ID, n.storageLow.Load(), n.applier.members.Load().Voters, n.interval())
 }
 
 // answered logs that a member went away or came back, a line each.
@@ -287,24 +244,21 @@ func (n *Node) answered(m Member, yes bool) {
 func (n *Node) judge() {
 	n.judging.Lock()
 	defer n.judging.Unlock()
-	members := n.applier.members.Load()
-	low := n.watch.lowVoter(members.Voters)
-	if n.storageLow.Load() {
-		low = n.cfg.ID
-	}
-	if old := n.lowMember.Swap(low); low != old && low != 0 {
-		n.logger.Warn("free disk space is below the reserve: no messages are taken until there is room", "member", low)
-	} else if low != old {
+	v := n.watch.verdict(n.standing(), n.cfg.ID, n.storageLow.Load(), n.applier.members.Load().Voters, n.cfg.electionTimeout())
+	if old := n.lowMember.Swap(v.low); v.low != old && v.low != 0 {
+		n.logger.Warn("free disk space is below the reserve: no messages are taken until there is room", "member", v.low)
+	} else if v.low != old {
 		n.logger.Info("free disk space is above the reserve again: messages are taken", "member", old)
 	}
-	ahead, known := n.watch.clockOffset(n.cfg.ID, members.Voters)
-	if !known {
-		return // the last verdict stands
-	}
-	n.clockOffset.Store(int64(ahead))
-	if off := ahead.Abs() > n.cfg.electionTimeout(); n.clockOff.Swap(off) != off {
+	n.clockOffset.Store(int64(v.ahead))
+	if n.clockOff.Swap(v.off) != v.off {
 		n.moved()
 	}
+}
+
+// standing is the last verdict.
+func (n *Node) standing() verdict {
+	return verdict{n.lowMember.Load(), time.Duration(n.clockOffset.Load()), n.clockOff.Load()}
 }
 
 // tellClock logs a verdict once it has lasted to the end of a round: the first
@@ -324,10 +278,5 @@ func (n *Node) tellClock(told bool) bool {
 
 // goodClock reports that a member's clock is known to agree with the voters'.
 func (n *Node) goodClock(id uint64) bool {
-	ahead, known := n.watch.clockOffset(n.cfg.ID, n.applier.members.Load().Voters)
-	w := &n.watch
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	s := w.seen[id]
-	return known && s != nil && w.fresh(s.compared) && (s.offset+ahead).Abs() <= n.cfg.electionTimeout()
+	return n.watch.agrees(n.cfg.ID, id, n.applier.members.Load().Voters, n.cfg.electionTimeout())
 }

@@ -217,6 +217,33 @@ func raftnodeBugs() []Bug {
 		Old:  "func (l BootList) Has(id BootID) bool { return id == 0 || slices.Contains(l, id) }",
 		New:  "func (l BootList) Has(id BootID) bool { return id == 0 || slices.Contains(l, id) || len(l) > 0 }",
 	}, {
+		Name: "own-disk-alone", What: "a node refuses messages for its own disk alone, not for another voter's",
+		File: "raftnode/verdict.go",
+		Old:  "	v.low = w.lowVoter(voters)\n",
+		New:  "	v.low = 0\n",
+	}, {
+		Name: "low-for-ever", What: "that a disk has room again is not heard",
+		File: "raftnode/verdict.go",
+		Old:  "			s.told, s.low = told, d.Low\n",
+		New:  "			s.told, s.low = told, d.Low || s.low\n",
+	}, {
+		Name: "clock-of-one", What: "a clock is judged against the one that is most behind, not against the median",
+		File: "raftnode/watch.go",
+		Old:  "	return offsets[(len(offsets)-1)/2]",
+		New:  "	return offsets[0]",
+		Test: []string{"./raftnode", "-run", "Clock|Median"},
+	}, {
+		Name: "clock-unjudged", What: "a node proposes whatever its clock says",
+		File: "raftnode/verdict.go",
+		Old:  "		v.ahead, v.off = ahead, ahead.Abs() > limit",
+		New:  "		v.ahead, v.off = ahead, false",
+	}, {
+		Name: "heir-once", What: "a leader that is to stop asks one other member to take over, and no more",
+		File: "raftnode/handover.go",
+		Old:  "|| len(heirs) == 1 ||",
+		New:  "|| len(heirs) > 0 ||",
+		Test: []string{"./raftnode", "-run", "Bequeath"},
+	}, {
 		Name: "first-start-only", What: "of each member only the first start that was met is remembered",
 		File: "raftnode/boots.go",
 		Old:  "m.Older(id, boots) || m[id] == boots[len(boots)-1] {",

@@ -72,7 +72,7 @@ func (w *world) runTwin(m *machine, n uint64) bool {
 	if from == nil || w.oldRuns() {
 		return false
 	}
-	m.twin = &machine{world: w, id: m.id, url: m.url, old: true, original: m}
+	m.twin = &machine{world: w, id: m.id, url: m.url, free: plenty, old: true, original: m}
 	m.usurped = n%2 == 1
 	m.twin.disk = &disk{machine: m.twin}
 	m.twin.putBack(from)

@@ -31,7 +31,9 @@ const (
 	SlowDisk          Kind = "slow disk"    // each sync of a node takes up to a second more
 	DiskError         Kind = "disk error"   // the next write or sync of a node fails
 	DiskFull          Kind = "disk full"    // all writes of a node fail
+	LowDisk           Kind = "low disk"     // the free space of a node is below its reserve
 	Transfer          Kind = "transfer"     // the leadership is handed over
+	PlannedStop       Kind = "planned stop" // the leader hands over and stops, and comes back after the duration
 	AddNode           Kind = "add node"     // up to 5 members
 	RemoveNode        Kind = "remove node"  // down to 3
 	Rot               Kind = "rot"          // a record in the middle of a minority's log is damaged
@@ -46,7 +48,7 @@ const (
 // Kinds lists all of them.
 func Kinds() []Kind {
 	return []Kind{Crash, CrashLeader, CrashMajority, CrashAll, CrashAtWrite, CrashInCompaction, Pause, Cut, CutOneWay, CutPair, Split, Flap, Swizzle, Loss,
-		SlowDisk, DiskError, DiskFull, Transfer, AddNode, RemoveNode, Rot, Truncate, OldStore, Wipe, OldCopy, Twin, ClockStep}
+		SlowDisk, DiskError, DiskFull, LowDisk, Transfer, PlannedStop, AddNode, RemoveNode, Rot, Truncate, OldStore, Wipe, OldCopy, Twin, ClockStep}
 }
 
 // inject lets a fault happen, if it can happen now.
@@ -109,6 +111,11 @@ func (w *world) inject(f Fault) {
 	case DiskFull:
 		victim.full = true
 		undo = func() { victim.full = false }
+	case LowDisk:
+		victim.free = reserve / 2
+		undo = func() { victim.free = plenty }
+	case PlannedStop:
+		happened = w.plannedStop(f.Duration)
 	case Transfer:
 		happened = w.transfer(f.B)
 	case AddNode:
@@ -120,6 +127,7 @@ func (w *world) inject(f Fault) {
 	case Twin:
 		happened = w.runTwin(victim, f.B)
 	case ClockStep:
+		w.steppedAt = w.now
 		victim.stepped += time.Duration(f.B%uint64(20*time.Second)) - 10*time.Second
 	}
 	if !happened {

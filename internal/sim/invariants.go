@@ -29,7 +29,9 @@ import (
 // Other rules: "founding" (there is one cluster), "damage" (a start on a damaged directory is refused), "wiped" (a
 // directory that is not the one that the cluster knows takes no part), "refusal" and
 // "failure" (nothing else is refused or fails), "dropped" (what a member sends is
-// not taken for what no member can send), "liveness", "panic".
+// not taken for what no member can send), "reserve" and "clock" (who knows of a
+// nearly full disk, or that its own clock is off, proposes nothing), "liveness",
+// "panic".
 type invariants struct {
 	world   *world
 	found   []oracle.Violation

@@ -44,6 +44,7 @@ type machine struct {
 	stepped   time.Duration // what faults did to the wall clock
 
 	slow       time.Duration // extra time that each sync takes
+	free       int64         // bytes on the disk, as far as the reserve is concerned
 	full       bool
 	failWrites bool // the next one
 
@@ -102,7 +103,7 @@ type remains struct {
 
 func (w *world) newMachine(join bool) *machine {
 	id := uint64(len(w.machines) + 1)
-	m := &machine{world: w, id: id, url: fmt.Sprintf("http://node-%d:1", id), identity: identity{join: join}}
+	m := &machine{world: w, id: id, url: fmt.Sprintf("http://node-%d:1", id), free: plenty, identity: identity{join: join}}
 	m.format()
 	w.machines = append(w.machines, m)
 	return m
@@ -193,7 +194,7 @@ func (m *machine) start() {
 
 func (m *machine) open() (p *process, err error) {
 	w := m.world
-	p = &process{machine: m, met: map[uint64]raftnode.Incarnation{}, greeted: map[*process]bool{}}
+	p = &process{machine: m, met: map[uint64]raftnode.Incarnation{}, greeted: map[*process]bool{}, heard: map[uint64]sighting{}}
 	m.process = p // the disk asks for it
 	defer func() { m.process = nil }()
 	var rec raftnode.Recovered
@@ -218,6 +219,7 @@ func (m *machine) open() (p *process, err error) {
 		p.close()
 		return nil, err
 	}
+	p.watch = p.replica.Watch(electionTimeout)
 	w.inside.started(p, rec.Entries)
 	return p, nil
 }

@@ -116,6 +116,8 @@ func (w *world) acquainted(a, b *process) bool {
 		return false
 	}
 	a.greeted[b], b.greeted[a] = true, true
+	a.watch.Compare(b.machine.id, a.machine.wall(), b.machine.wall(), a.machine.wall())
+	b.watch.Compare(a.machine.id, b.machine.wall(), a.machine.wall(), b.machine.wall())
 	return true
 }
 

@@ -19,6 +19,9 @@ type process struct {
 	replica *raftnode.Replica
 	store   *chat.Store
 	service *chat.Service
+	watch   *raftnode.Watching
+	heard   map[uint64]sighting // by member: its last report; the judge's
+	judged  []uint64            // the voters of the last round
 
 	appends   []*raftpb.Message
 	batch     []*raftpb.Message // being written
@@ -56,6 +59,7 @@ func (p *process) begin() {
 	}
 	p.after(w.between(0, interval), tick)
 	p.after(w.between(0, superviseInterval), supervise)
+	p.look()
 	p.pump()
 }
 
@@ -249,6 +253,9 @@ func (p *process) supervise() {
 		return
 	}
 	p.adopt()
+	if p.watch.StepAside(p.steppedAside) {
+		return
+	}
 	for _, id := range p.replica.ReadyToPromote() {
 		p.replica.ChangeMembership(raftnode.PromoteMember, id, "", func(error) {})
 	}
@@ -257,6 +264,9 @@ func (p *process) supervise() {
 // propose hands posts that wait to the log: all of them as one entry, as chat's
 // batcher does.
 func (p *process) propose() {
+	if err := p.watch.Refusal(); err != nil && len(p.posts) > 0 {
+		p.refusePosts(err)
+	}
 	for len(p.posts) > 0 && !p.dead && p.replica.Accepting() {
 		joined := p.posts[:min(len(p.posts), 16)]
 		p.posts = slices.Clone(p.posts[len(joined):])
@@ -267,6 +277,7 @@ func (p *process) propose() {
 			p.posts = append(slices.Clone(joined[n:]), p.posts...)
 			joined = joined[:n]
 		}
+		p.machine.world.inside.proposing(p)
 		data, err := encode(p.machine.wall(), joined)
 		if err != nil {
 			p.machine.world.inside.violate("harness", "encode: %v", err)

@@ -42,6 +42,10 @@ type Counts struct {
 	Faults                                                                map[Kind]int
 	Posts, Acknowledged, Repeats, Reads, Delivered, Gaps, Trims, Messages int
 	Crashes, Starts, Snapshots, Refusals, Replaced                        int
+	// Low and Skewed are posts that were refused because of a disk or a clock,
+	// Aside and HandedOver leaders that gave the leadership away for their clock
+	// or before they stopped.
+	Low, Skewed, Aside, HandedOver int
 }
 
 // Add sums up.
@@ -65,6 +69,10 @@ func (c *Counts) Add(o Counts) {
 	c.Snapshots += o.Snapshots
 	c.Refusals += o.Refusals
 	c.Replaced += o.Replaced
+	c.Low += o.Low
+	c.Skewed += o.Skewed
+	c.Aside += o.Aside
+	c.HandedOver += o.HandedOver
 }
 
 // seeded is crypto/rand.Reader of a run.
@@ -136,11 +144,12 @@ func (w *world) play() (panicked string) {
 	// Faults are undone by now; whoever is down comes back, but a minority that
 	// is lost for good.
 	w.heal()
-	w.runUntil(w.plan.Horizon+livenessLimit, func() bool { return w.progressed })
+	limit := livenessLimit + w.lowLost()
+	w.runUntil(w.plan.Horizon+limit, func() bool { return w.progressed })
 	if w.inside.broken() {
 		return ""
 	}
-	w.inside.live(livenessLimit)
+	w.inside.live(limit)
 	w.finished = true
 	w.runUntil(w.now+settleLimit, w.settled)
 	if !w.inside.broken() && !w.settled() {
@@ -175,7 +184,7 @@ func (w *world) heal() {
 	w.links = links{}
 	w.plan.Network.Drop, w.plan.Network.Duplicate, w.plan.Network.Late = 0, 0, 0
 	for _, m := range w.machines {
-		m.slow, m.full, m.failWrites = 0, false, false
+		m.slow, m.full, m.failWrites, m.free = 0, false, false, plenty
 		m.crashAt, m.crashInCompaction = 0, 0
 		if m.process != nil && m.process.paused {
 			m.process.resume()

@@ -48,6 +48,8 @@ type world struct {
 
 	removedAt time.Duration // when somebody asked for a removal last
 
+	steppedAt time.Duration // when a clock was stepped last
+
 	healed     bool // the faults are over
 	finished   bool // clients begin nothing new
 	progress   time.Duration
