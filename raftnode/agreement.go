@@ -69,6 +69,47 @@ const (
 	NoMajority
 )
 
+// Look is to be called in each round: it begins a comparison if one is due, and
+// abandons one under way if this member's state was replaced.
+func (a *Agreement) Look(round, self uint64, h StateHasher) {
+	if index, own := a.Asks(self); index != 0 {
+		if hash, known := h.HashAt(index); !known || hash != own {
+			a.Abandon()
+		}
+	}
+	if !a.Due(round) {
+		return
+	}
+	index := h.HashIndex(a.After())
+	if hash, known := h.HashAt(index); known && index != 0 {
+		a.Begin(round, self, index, hash)
+	}
+}
+
+// Answer is what a member that compares its state is told, nil if this one does not
+// know its hash there.
+func (a *Agreement) Answer(theirs *StateHash, h StateHasher) *StateHash {
+	if theirs == nil {
+		return nil
+	}
+	hash, known := h.HashAt(theirs.Index)
+	if !known {
+		return nil
+	}
+	if hash != theirs.Hash {
+		a.Hurry()
+	}
+	return &StateHash{theirs.Index, hash}
+}
+
+// Refusal is an *IdentityError if member id, whose verdict this is, must not go on.
+func (v *Verdict) Refusal(id uint64) error {
+	if v.Outcome != OutlierHere {
+		return nil
+	}
+	return &IdentityError{v.outlier(id)}
+}
+
 // Due reports whether a comparison is to Begin in this round.
 func (a *Agreement) Due(round uint64) bool { return a.index == 0 && round >= a.next }
 

@@ -264,3 +264,56 @@ func TestLearnerThatDiffersStops(t *testing.T) {
 		t.Error(c.nodes[1].Err())
 	}
 }
+
+// hashed is a state machine whose hashes a test sets, by index.
+type hashed map[uint64]uint64
+
+func (h hashed) HashAt(index uint64) (uint64, bool) {
+	hash, known := h[index]
+	return hash, known
+}
+
+func (h hashed) HashIndex(uint64) (newest uint64) {
+	for index := range h {
+		newest = max(newest, index)
+	}
+	return newest
+}
+
+func TestAgreementLooksAndAnswers(t *testing.T) {
+	var a Agreement
+	h := hashed{}
+	asks := func(when string, index, own uint64) {
+		t.Helper()
+		a.Look(1, 1, h)
+		if i, o := a.Asks(1); i != index || o != own {
+			t.Errorf("%s: asks for %d with %d, want %d with %d", when, i, o, index, own)
+		}
+	}
+	asks("nothing applied", 0, 0)
+	h[5] = 50
+	asks("one entry", 5, 50)
+	h[6] = 60
+	asks("under way", 5, 50)
+	h[5] = 51
+	asks("replaced by a snapshot", 6, 60)
+
+	for _, tt := range []struct {
+		name         string
+		theirs, want *StateHash
+	}{
+		{"no question", nil, nil},
+		{"not known", &StateHash{9, 1}, nil},
+		{"the same", &StateHash{6, 60}, &StateHash{6, 60}},
+		{"another", &StateHash{6, 61}, &StateHash{6, 60}},
+	} {
+		a := Agreement{next: 100}
+		got := a.Answer(tt.theirs, h)
+		if (got == nil) != (tt.want == nil) || got != nil && *got != *tt.want {
+			t.Errorf("%s: %v", tt.name, got)
+		}
+		if hurries := a.Due(1); hurries != (tt.name == "another") {
+			t.Errorf("%s: the next comparison begins at once: %v", tt.name, hurries)
+		}
+	}
+}

@@ -34,42 +34,24 @@ func (n *Node) compareNow(round uint64) {
 	c := &n.comparing
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	a := &c.agreement
-	if index, own := a.Asks(n.cfg.ID); index != 0 {
-		if hash, known := h.HashAt(index); !known || hash != own {
-			a.Abandon()
-		}
-	}
-	if a.Due(round) {
-		index := h.HashIndex(a.After())
-		if hash, known := h.HashAt(index); known && index != 0 {
-			a.Begin(round, n.cfg.ID, index, hash)
-		}
-	}
+	c.agreement.Look(round, n.cfg.ID, h)
 	n.conclude(round)
 }
 
 // stateLike is what this node answers to a member that compares its state.
-func (n *Node) stateLike(theirs *stateHash) *stateHash {
+func (n *Node) stateLike(theirs *StateHash) *StateHash {
 	h := n.hasher()
-	if h == nil || theirs == nil {
+	if h == nil {
 		return nil
 	}
-	hash, known := h.HashAt(theirs.Index)
-	if !known {
-		return nil
-	}
-	if hash != theirs.Hash {
-		c := &n.comparing
-		c.mu.Lock()
-		c.agreement.Hurry()
-		c.mu.Unlock()
-	}
-	return &stateHash{theirs.Index, hash}
+	c := &n.comparing
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.agreement.Answer(theirs, h)
 }
 
 // stateCompared is what this node asks others about, nil if it compares nothing.
-func (n *Node) stateCompared() *stateHash {
+func (n *Node) stateCompared() *StateHash {
 	c := &n.comparing
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -77,11 +59,11 @@ func (n *Node) stateCompared() *stateHash {
 	if index == 0 {
 		return nil
 	}
-	return &stateHash{index, own}
+	return &StateHash{index, own}
 }
 
 // hearState takes in a member's answer.
-func (n *Node) hearState(id uint64, s *stateHash, round uint64) {
+func (n *Node) hearState(id uint64, s *StateHash, round uint64) {
 	if s == nil {
 		return
 	}

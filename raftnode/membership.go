@@ -34,7 +34,7 @@ type callRequest struct {
 	PeerURL string `json:"peer_url,omitempty"`
 	Learner bool   `json:"learner,omitempty"`
 	// State, for opReport, is the caller's, which it compares with the others'.
-	State *stateHash `json:"state,omitempty"`
+	State *StateHash `json:"state,omitempty"`
 }
 
 type callReply struct {
@@ -43,11 +43,11 @@ type callReply struct {
 	Progress []progress   `json:"progress,omitempty"`
 	Members  *membership  `json:"members,omitempty"` // for opMembers
 	Disks    []diskReport `json:"disks,omitempty"`   // for opReport
-	State    *stateHash   `json:"state,omitempty"`   // for opReport, if it is known
+	State    *StateHash   `json:"state,omitempty"`   // for opReport, if it is known
 }
 
-// stateHash is the hash of a state at a log index.
-type stateHash struct {
+// StateHash is the hash of a state at a log index.
+type StateHash struct {
 	Index uint64 `json:"index"`
 	Hash  uint64 `json:"hash"`
 }

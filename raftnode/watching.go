@@ -15,20 +15,25 @@ type Watching struct {
 	verdict   verdict
 	aside     aside
 	agreement Agreement
+	hasher    StateHasher
+	compared  func(Verdict)
 }
 
 // Report is what a member tells one that asks.
 type Report struct {
 	Time  int64 // ns, its clock
 	Disks []DiskReport
+	State *StateHash // where it was asked for, if it is known
 }
 
 // DiskReport is what a member knows of the disk of one.
 type DiskReport = diskReport
 
-// Watch begins to watch; electionTimeout is the shortest one.
-func (r *Replica) Watch(electionTimeout time.Duration) *Watching {
-	return &Watching{r: r, watch: newWatch(), timeout: electionTimeout}
+// Watch begins to watch; electionTimeout is the shortest one. compared is called with
+// each verdict on the states of the members, in Round or Hear; the StateMachine is a
+// StateHasher.
+func (r *Replica) Watch(electionTimeout time.Duration, compared func(Verdict)) *Watching {
+	return &Watching{r: r, watch: newWatch(), timeout: electionTimeout, compared: compared, hasher: r.sm.(StateHasher)}
 }
 
 // WatchInterval is the time of a round, of Node and of whoever drives a Watching.
@@ -37,13 +42,24 @@ func WatchInterval(electionTimeout time.Duration) time.Duration { return electio
 // Round begins a round; free is the space on the own disk, in bytes.
 func (x *Watching) Round(free, reserve int64) {
 	x.low = belowReserve(free, reserve, x.low)
-	x.watch.begin(x.r.applier.members.Load())
+	round := x.watch.begin(x.r.applier.members.Load())
 	x.judge()
+	x.agreement.Look(round, x.r.id, x.hasher)
+	x.conclude()
 }
 
-// Report is what is told to others; now is the clock.
-func (x *Watching) Report(now time.Time) Report {
-	return Report{now.UnixNano(), x.watch.disks(x.r.id, x.low, x.r.Voters(), WatchInterval(x.timeout))}
+// Asks is the state that others are to compare theirs with, nil if there is none.
+func (x *Watching) Asks() *StateHash {
+	index, own := x.agreement.Asks(x.r.id)
+	if index == 0 {
+		return nil
+	}
+	return &StateHash{index, own}
+}
+
+// Report is what is told to another that Asks; now is the clock.
+func (x *Watching) Report(now time.Time, asks *StateHash) Report {
+	return Report{now.UnixNano(), x.watch.disks(x.r.id, x.low, x.r.Voters(), WatchInterval(x.timeout)), x.agreement.Answer(asks, x.hasher)}
 }
 
 // Compare takes in the clock of a member, which was read between two readings of
@@ -58,6 +74,17 @@ func (x *Watching) Hear(from uint64, a Report, before, after time.Time) {
 	x.watch.compare(from, before.UnixNano(), a.Time, after.UnixNano())
 	x.watch.hear(x.r.id, from, a.Disks, WatchInterval(x.timeout))
 	x.judge()
+	if s := a.State; s != nil {
+		x.agreement.Hear(from, s.Index, s.Hash)
+		x.conclude()
+	}
+}
+
+func (x *Watching) conclude() {
+	m := x.r.applier.members.Load()
+	if v, done := x.agreement.Judge(x.watch.now(), x.r.id, m.Voters, m.Learners); done {
+		x.compared(v)
+	}
 }
 
 func (x *Watching) judge() {

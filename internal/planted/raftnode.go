@@ -259,7 +259,12 @@ func raftnodeBugs() []Bug {
 		File: "raftnode/agreement.go",
 		Old:  "	case decided && v.Own != v.Majority:",
 		New:  "	case decided && v.Own != v.Majority && len(v.Differ) == 0:",
-		Test: []string{"./internal/testcluster", "-run", "Differ"},
+	}, {
+		Name: "compares-with-a-replaced-state", What: "a comparison goes on with what this member held before a snapshot",
+		File: "raftnode/agreement.go",
+		Old:  "!known || hash != own {",
+		New:  "known && index == 0 && hash != own {",
+		Test: []string{"./raftnode", "-run", "Agreement"},
 	}, {
 		Name: "outlier-comes-back", What: "a start brings a directory back whose state a majority contradicted",
 		File: "raftnode/identity.go",

@@ -117,11 +117,20 @@ func (p *process) meets(other *machine) bool {
 	return true
 }
 
-// greet says hello to every member, as raftnode/peers.go does.
+// greet says hello to every member, as raftnode/peers.go does: one that joins and
+// knows nobody yet, to those of its list.
 func (p *process) greet() {
+	w := p.machine.world
+	var ids []uint64
 	for _, x := range p.replica.Members() {
-		if x.ID != p.machine.id && !p.dead {
-			p.machine.world.receiver(p, x.ID)
+		ids = append(ids, x.ID)
+	}
+	if len(ids) == 0 {
+		ids = w.members()
+	}
+	for _, id := range ids {
+		if id != p.machine.id && !p.dead {
+			w.receiver(p, id)
 		}
 	}
 }

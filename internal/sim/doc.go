@@ -5,8 +5,9 @@
 // core (raftnode.Replica) and the real store (chat.Store, on a file system in
 // memory that loses at a crash what was not synced). Simulated are the clock,
 // the network, the clients, who asks whom while a cluster is founded (by
-// raftnode.Founding), and the log's disk, which keeps the contract of
-// raftnode.Disk: see disk.go. Equal seeds give equal runs, event by event, which
+// raftnode.Founding) and what members tell each other of clocks, disks and states
+// (judged by raftnode.Watching) and of their starts (by raftnode.Met), and the
+// log's disk, which keeps the contract of raftnode.Disk: see disk.go. Equal seeds give equal runs, event by event, which
 // the trace hash proves.
 //
 // # A run

@@ -42,13 +42,14 @@ const (
 	Wipe              Kind = "wipe"         // a minority's directory is lost and made anew
 	OldCopy           Kind = "old copy"     // a minority's directory is put back to how it was at a power cut
 	Twin              Kind = "twin"         // a second process runs on such a copy beside the first
-	ClockStep         Kind = "clock step"   // a wall clock jumps by up to ten seconds
+	Differ            Kind = "differ"       // a node applies an entry otherwise than the others
+	ClockStep         Kind = "clock step"   // a wall clock jumps by up to ten seconds, until the end
 )
 
 // Kinds lists all of them.
 func Kinds() []Kind {
 	return []Kind{Crash, CrashLeader, CrashMajority, CrashAll, CrashAtWrite, CrashInCompaction, Pause, Cut, CutOneWay, CutPair, Split, Flap, Swizzle, Loss,
-		SlowDisk, DiskError, DiskFull, LowDisk, Transfer, PlannedStop, AddNode, RemoveNode, Rot, Truncate, OldStore, Wipe, OldCopy, Twin, ClockStep}
+		SlowDisk, DiskError, DiskFull, LowDisk, Transfer, PlannedStop, AddNode, RemoveNode, Rot, Truncate, OldStore, Wipe, OldCopy, Twin, Differ, ClockStep}
 }
 
 // inject lets a fault happen, if it can happen now.
@@ -122,7 +123,7 @@ func (w *world) inject(f Fault) {
 		happened = w.addNode()
 	case RemoveNode:
 		happened = w.removeNode(victim)
-	case Rot, Truncate, OldStore, Wipe, OldCopy:
+	case Rot, Truncate, OldStore, Wipe, OldCopy, Differ:
 		happened = w.damage(f, victim)
 	case Twin:
 		happened = w.runTwin(victim, f.B)
@@ -294,6 +295,13 @@ func (w *world) damage(f Fault, m *machine) bool {
 	}
 	if f.Kind == Wipe && !w.known(m) {
 		return false
+	}
+	if f.Kind == Differ {
+		if m == l.machine || m.lost() {
+			return false
+		}
+		m.differs.wanted, m.differed = true, true
+		return true
 	}
 	var from *copied
 	if f.Kind == OldCopy {

@@ -46,7 +46,7 @@ func (w *world) newFollower(n int) *follower {
 func (f *follower) look() {
 	w := f.world
 	pause := w.between(time.Millisecond, 40*time.Millisecond)
-	if f.process != nil && f.process.dead {
+	if f.process != nil && (f.process.dead || f.process.machine.differs.wanted) {
 		f.leave()
 	} else if f.process != nil && !w.finished && w.chance(0.002) {
 		// The connection breaks, and much may happen until there is another.

@@ -30,8 +30,8 @@ import (
 // directory that is not the one that the cluster knows takes no part), "refusal" and
 // "failure" (nothing else is refused or fails), "dropped" (what a member sends is
 // not taken for what no member can send), "reserve" and "clock" (who knows of a
-// nearly full disk, or that its own clock is off, proposes nothing), "liveness",
-// "panic".
+// nearly full disk, or that its own clock is off, proposes nothing), "agreement"
+// (equal states are not taken for different ones), "liveness", "panic".
 type invariants struct {
 	world   *world
 	found   []oracle.Violation

@@ -29,6 +29,8 @@ type machine struct {
 	disk  *disk
 	fs    *vfs.MemFS
 
+	differs  difference
+	differed bool      // it did once
 	copies   []*copied // of the directory, as it was at power cuts
 	old      bool      // the directory is an older copy of itself
 	twin     *machine  // runs on a copy at the same time; nil: none does
@@ -80,14 +82,16 @@ const (
 	retiring fate = "being replaced"
 )
 
-// serves reports whether the machine has an API: one that joins opens it when
-// it is a member.
+// serves reports whether the machine has an API that clients use: one that joins
+// opens it when it is a member, and what one holds that differs nobody shall see.
 func (m *machine) serves() bool {
-	return m.process != nil && !m.process.dead && len(m.process.replica.Members()) > 0
+	return m.process != nil && !m.process.dead && !m.differs.wanted && len(m.process.replica.Members()) > 0
 }
 
 // lost reports whether the member cannot come back under its id.
-func (m *machine) lost() bool { return m.fate != alive || m.damaged != "" || m.wiped || m.old }
+func (m *machine) lost() bool {
+	return m.fate != alive || m.damaged != "" || m.wiped || m.old || m.differs.wanted
+}
 
 // crash is what becomes of unsynced writes: keep records of the log survive, and
 // all of the store's bytes or none.
@@ -212,14 +216,14 @@ func (m *machine) open() (p *process, err error) {
 	p.service = chat.NewService(nil, p.store, chat.ServiceOptions{})
 	p.replica, err = raftnode.OpenReplica(raftnode.ReplicaConfig{
 		ID: m.id, ClusterID: m.origin.cluster, Incarnation: m.incarnation, Boots: m.boots, Bootstrap: w.peers, Founders: m.origin.founders,
-		Disk: m.disk, StateMachine: p.store, Staged: m.disk.openStaged,
+		Disk: m.disk, StateMachine: differing{p.store, m}, Staged: m.disk.openStaged,
 		ElectionTicks: electionTicks, MaxInFlight: 4, CatchUpBytes: w.plan.CatchUpBytes,
 	}, rec)
 	if err != nil {
 		p.close()
 		return nil, err
 	}
-	p.watch = p.replica.Watch(electionTimeout)
+	p.watch = p.replica.Watch(electionTimeout, p.compared)
 	w.inside.started(p, rec.Entries)
 	return p, nil
 }
@@ -253,7 +257,7 @@ func (m *machine) refuse(err error) {
 	switch {
 	case errors.Is(err, raftnode.ErrRemoved):
 		m.fate = removed
-	case m.damaged != "" || m.wiped || m.old:
+	case m.damaged != "" || m.wiped || m.old || m.differs.wanted:
 		m.fate = refused
 		w.counts.Refusals++
 	case errors.Is(err, errDisk) || errors.Is(err, errFull):

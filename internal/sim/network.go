@@ -172,7 +172,7 @@ func vouched(a, b *process) bool {
 // sendSnapshot streams the store to a member, as raftnode/snapshots.go does.
 func (p *process) sendSnapshot(m *raftpb.Message) {
 	w, to := p.machine.world, m.GetTo()
-	if p.sending >= 2 || !w.links.open(p.machine.id, to) {
+	if p.sending >= 2 || p.machine.differs.wanted || !w.links.open(p.machine.id, to) {
 		p.replica.ReportSnapshot(to, false)
 		return
 	}

@@ -228,7 +228,9 @@ func (p *process) applyAll() {
 	}
 	index, hash := p.store.StateHash()
 	w.trace.note(traceApply, w.now, p.machine.id, []uint64{index, hash}, nil)
-	w.history.StateAt(p.machine.name(), index, hash)
+	if !p.machine.differs.wanted {
+		w.history.StateAt(p.machine.name(), index, hash)
+	}
 	w.inside.applied(p)
 	p.deliver(responses)
 }
@@ -284,8 +286,8 @@ func (p *process) propose() {
 			return
 		}
 		p.replica.Propose(data, func(result any, err error) {
-			if p.dead {
-				return // it crashed before it could answer
+			if p.dead || p.machine.differs.wanted {
+				return // it crashed before it could answer, or nobody shall see
 			}
 			outcomes := chat.DecodePosts(result)
 			for i, a := range joined {
@@ -302,7 +304,7 @@ func (p *process) propose() {
 // read answers a linearizable read of the newest messages of a room.
 func (p *process) read(room string, answer func(page []*chat.Message, err error)) {
 	p.replica.Read(func(err error) {
-		if p.dead {
+		if p.dead || p.machine.differs.wanted {
 			return
 		}
 		var page chat.MessagePage

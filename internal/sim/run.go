@@ -46,6 +46,7 @@ type Counts struct {
 	// Aside and HandedOver leaders that gave the leadership away for their clock
 	// or before they stopped.
 	Low, Skewed, Aside, HandedOver int
+	Agreed, Outliers               int // comparisons of states
 }
 
 // Add sums up.
@@ -73,6 +74,8 @@ func (c *Counts) Add(o Counts) {
 	c.Skewed += o.Skewed
 	c.Aside += o.Aside
 	c.HandedOver += o.HandedOver
+	c.Agreed += o.Agreed
+	c.Outliers += o.Outliers
 }
 
 // seeded is crypto/rand.Reader of a run.
@@ -126,6 +129,10 @@ func (w *world) play() (panicked string) {
 			panicked = fmt.Sprintf("%v\n%s", r, strings.Join(stack[:min(len(stack), 40)], "\n"))
 		}
 	}()
+	var err error
+	if w.otherPost, err = otherPost(); err != nil {
+		w.inside.violate("harness", "encode: %v", err)
+	}
 	never := func() bool { return false }
 	for i := range w.plan.Nodes {
 		w.peers = append(w.peers, raftnode.Peer{ID: uint64(i + 1), URL: fmt.Sprintf("http://node-%d:1", i+1)})
@@ -185,6 +192,9 @@ func (w *world) heal() {
 	w.plan.Network.Drop, w.plan.Network.Duplicate, w.plan.Network.Late = 0, 0, 0
 	for _, m := range w.machines {
 		m.slow, m.full, m.failWrites, m.free = 0, false, false, plenty
+		// Of three clocks that are all apart only the middle one is right, and
+		// whoever has it may be gone.
+		m.stepped = 0
 		m.crashAt, m.crashInCompaction = 0, 0
 		if m.process != nil && m.process.paused {
 			m.process.resume()
@@ -210,6 +220,9 @@ func (w *world) unsettled() string {
 	var first *process
 	for _, m := range w.machines {
 		p := m.process
+		if m.differs.wanted && m.fate == alive {
+			return fmt.Sprintf("node %d goes on with another state", m.id)
+		}
 		if m.old && m.fate == alive || m.twin != nil {
 			return fmt.Sprintf("node %d runs on an older copy of its directory", m.id)
 		}

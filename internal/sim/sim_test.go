@@ -82,6 +82,7 @@ func TestSeedsKeepEveryPromise(t *testing.T) {
 		"acknowledged message": counts.Acknowledged, "repeat": counts.Repeats, "read": counts.Reads, "delivery": counts.Delivered, "trim": counts.Trims, "gap": counts.Gaps,
 		"snapshot": counts.Snapshots, "refused directory": counts.Refusals, "replaced member": counts.Replaced,
 		"post refused for a disk": counts.Low, "post refused for a clock": counts.Skewed, "leader that stepped aside": counts.Aside, "planned hand-over": counts.HandedOver,
+		"comparison of states": counts.Agreed, "outlier": counts.Outliers,
 	} {
 		if n == 0 {
 			t.Errorf("%d seeds had no %s", seeds, what)

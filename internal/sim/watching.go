@@ -43,12 +43,12 @@ func (p *process) ask(id uint64) {
 	if o == nil || o.process == nil || !p.greeted[o.process] || w.lost() {
 		return
 	}
-	q, asked, before := o.process, w.now, m.wall()
+	q, asked, before, state := o.process, w.now, m.wall(), p.watch.Asks()
 	w.after(w.delay(), func() {
 		if q.dead || q.paused || !w.links.open(m.id, id) || !w.links.open(id, m.id) {
 			return
 		}
-		report := q.watch.Report(o.wall())
+		report := q.watch.Report(o.wall(), state)
 		low := slices.ContainsFunc(report.Disks, func(d raftnode.DiskReport) bool { return d.ID == id && d.Low })
 		w.after(w.delay(), func() {
 			p.run(func() {

@@ -49,6 +49,7 @@ type world struct {
 	removedAt time.Duration // when somebody asked for a removal last
 
 	steppedAt time.Duration // when a clock was stepped last
+	otherPost []byte        // what a machine that differs applies
 
 	healed     bool // the faults are over
 	finished   bool // clients begin nothing new

@@ -125,7 +125,8 @@ func (s *summary) print(from uint64, took time.Duration) {
 	for _, k := range sim.Kinds() {
 		fmt.Printf("  %-18s %d\n", k, c.Faults[k])
 	}
-	fmt.Printf("%d posts refused for a disk, %d for a clock, %d leaders stepped aside, %d handed over before a stop\n", c.Low, c.Skewed, c.Aside, c.HandedOver)
+	fmt.Printf("%d posts refused for a disk, %d for a clock, %d leaders stepped aside, %d handed over before a stop, states compared %d times, %d outliers\n",
+		c.Low, c.Skewed, c.Aside, c.HandedOver, c.Agreed, c.Outliers)
 	fmt.Printf("%d crashes, %d starts, %d snapshots sent, %d directories refused, %d members replaced\n", c.Crashes, c.Starts, c.Snapshots, c.Refusals, c.Replaced)
 	fmt.Printf("%d messages posted, %d acknowledged, %d repeated, %d trims, %d reads, %d deliveries, %d gaps, %d raft messages\n",
 		c.Posts, c.Acknowledged, c.Repeats, c.Trims, c.Reads, c.Delivered, c.Gaps, c.Messages)
