@@ -32,6 +32,7 @@ func scenarios() []scenario {
 		{"fsync-slow", "Each fsync of a node takes 300 ms longer.", fsyncSlow},
 		{"disk-reserve", "The free space of all nodes falls below the reserve: messages are refused, reads go on.", diskReserve},
 		{"disk-full", "A node without a reserve runs out of space: it stops and says so.", diskFull},
+		{"disk-low", "The free space of one node of three falls below its reserve: all refuse messages and name it, reads go on.", diskLow},
 		{"power-loss-one", "One machine loses its power and every write that was not synced.", powerLossOf(1)},
 		{"power-loss-majority", "Two of three machines lose their power at once.", powerLossOf(2)},
 		{"power-loss-all", "All machines lose their power at once.", powerLossOf(3)},
@@ -39,9 +40,16 @@ func scenarios() []scenario {
 		{"wiped-directory", "A node starts on an empty directory under its old id: it refuses.", wipedDirectory},
 		{"copied-directory", "A node starts on a copy of another's directory, or on its own at another address: it refuses.", copiedDirectory},
 		{"swapped-directory", "Two nodes start on each other's directory: both refuse.", swappedDirectory},
+		{"empty-founded", "Members of a cluster that was founded as three start on empty directories, singly and together: they refuse, and the remedy works.", emptyFounded},
+		{"empty-grown", "The same in a cluster that was grown from one.", emptyGrown},
+		{"older-copy", "A member starts on an older copy of its directory, beside one that lacks what the copy lacks: it refuses.", putBack},
+		{"second-copy", "A copy of a member's directory runs in its place and beside it.", secondCopy},
+		{"moved-machine", "A machine stands still, another one goes on in its place with its directory, and then the first one goes on, too: it stops.", movedMachine},
 		{"churn", "The cluster grows from three members to five and shrinks again, under kills.", churn},
 		{"clock-step", "The wall clocks of single nodes are set forth and back.", clockStep},
+		{"clock-leader", "The wall clock of one leader after the other is wrong: it hands over, and the others go on.", clockLeader},
 		{"snapshot-lag", "A follower needs a snapshot, and the sender is killed in the middle of it.", snapshotLag},
+		{"snapshot-memory", "A follower that may use 500 MB takes a large snapshot in.", snapshotMemory},
 	}
 }
 
