@@ -161,6 +161,9 @@ func (p *peers) askCluster(ctx context.Context) error {
 			case errors.As(err, &refused):
 				return n.wrongDirectory(refused.Reason)
 			case errors.Is(err, ErrRemoved):
+				if a, asked := p.askFound(n.ctx, x.ID, x.URL); asked == nil && a.Founded != nil && a.Founded.Standing == StandingRemoved {
+					return n.refusal(a.Founded) // with the way back
+				}
 				return err
 			case errors.As(err, &e) && e.Code == codeNotMember:
 				lastErr = &IdentityError{fmt.Sprintf("member %d (%s) is not in the cluster yet: add it first, by `raft-chat members add %d %s` against a node that is up (--endpoints)", n.cfg.ID, own, n.cfg.ID, own)}

@@ -79,6 +79,7 @@ func snapshotMemory(r *run) {
 	r.did("follower left behind", "%v", behind)
 	large := newLarge(r.rnd, megabytes<<20)
 	large.post(r, r.without(behind))
+	r.logf("%d MB are stored", megabytes)
 	r.load.history.Dropped("large", uint64(len(large.seqs))+1)
 	r.startLoad()
 	r.progress(50)
@@ -94,6 +95,7 @@ func snapshotMemory(r *run) {
 		return errors.Join(r.alive(behind), errors.New("it does not say so"))
 	})
 	r.ready(behind)
+	r.logf("the snapshot is taken in")
 	r.progress(100)
 	r.must(large.compare(r, behind), "read the large messages of %v", behind)
 	for _, n := range r.nodes {
