@@ -49,7 +49,7 @@ func scenarios() []scenario {
 		{"clock-step", "The wall clocks of single nodes are set forth and back.", clockStep},
 		{"clock-leader", "The wall clock of one leader after the other is wrong: it hands over, and the others go on.", clockLeader},
 		{"snapshot-lag", "A follower needs a snapshot, and the sender is killed in the middle of it.", snapshotLag},
-		{"snapshot-memory", "A follower that may use 500 MB takes a large snapshot in.", snapshotMemory},
+		{"snapshot-memory", "A follower whose memory is bounded takes a large snapshot in.", snapshotMemory},
 	}
 }
 
