@@ -37,7 +37,6 @@ func scenarios() []scenario {
 		{"power-loss-majority", "Two of three machines lose their power at once.", powerLossOf(2)},
 		{"power-loss-all", "All machines lose their power at once.", powerLossOf(3)},
 		{"damage", "A node starts on damaged copies of its directory: it refuses and says what to do, or has lost nothing.", damage},
-		{"wiped-directory", "A node starts on an empty directory under its old id: it refuses.", wipedDirectory},
 		{"copied-directory", "A node starts on a copy of another's directory, or on its own at another address: it refuses.", copiedDirectory},
 		{"swapped-directory", "Two nodes start on each other's directory: both refuse.", swappedDirectory},
 		{"empty-founded", "Members of a cluster that was founded as three start on empty directories, singly and together: they refuse, and the remedy works.", emptyFounded},

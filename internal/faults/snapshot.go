@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -30,9 +31,9 @@ func snapshotLag(r *run) {
 		behind.host.rate = "1500 kbytes/second burst 64 kbytes"
 		r.apply()
 		r.start(behind)
-		sends := fmt.Sprintf(`"msg":"sending snapshot","to":%d`, behind.id)
+		sends := regexp.MustCompile(fmt.Sprintf(`"msg":"sending snapshot".*"to":%d,`, behind.id))
 		r.await("a snapshot to be sent", func() error {
-			if strings.Contains(sender.proc.output(), sends) {
+			if sends.MatchString(sender.proc.output()) {
 				return nil
 			}
 			return errors.Join(r.alive(behind), errors.New("it does not say so"))
