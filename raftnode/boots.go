@@ -230,12 +230,20 @@ func (p *peers) older(id uint64, boots BootList) bool { return !boots.Has(p.metL
 // mistaken returns an error if what a member expects of this one shows that this
 // directory is not the one that it has met.
 func (p *peers) mistaken(q *helloRequest) error {
-	if err := p.n.replica.mistaken(q.Expected); err != nil {
+	var wrong *IdentityError
+	switch err := p.n.replica.mistaken(q.Expected); {
+	case errors.As(err, &wrong):
+		return p.n.wrongDirectory(wrong.Reason)
+	case err != nil:
 		return err
 	}
-	var refused *IdentityError
-	if err := p.n.identity.Starts.Mistaken(p.n.cfg.ID, q.ExpectedStart); errors.As(err, &refused) {
-		return &IdentityError{fmt.Sprintf("data directory %s: %s", p.n.cfg.Dir, refused.Reason)}
+	if err := p.n.identity.Starts.Mistaken(p.n.cfg.ID, q.ExpectedStart); errors.As(err, &wrong) {
+		return p.n.wrongDirectory(wrong.Reason)
 	}
 	return nil
+}
+
+// wrongDirectory says which directory a reason is about.
+func (n *Node) wrongDirectory(reason string) *IdentityError {
+	return &IdentityError{fmt.Sprintf("data directory %s: %s", n.cfg.Dir, reason)}
 }

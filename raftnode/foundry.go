@@ -83,7 +83,7 @@ func (y *foundry) run() {
 			n.fail(err)
 			return
 		case step.Refused != nil:
-			n.fail(&IdentityError{y.refusal(step.Refused)})
+			n.fail(n.refusal(step.Refused))
 			return
 		case step.Found != nil || step.Join != nil:
 			y.settle(step)
@@ -393,16 +393,19 @@ func (p *peers) adopt(ctx context.Context, x *peer) {
 	n.logger.Info("member let in with its first directory", "member", x.id, "url", x.url)
 }
 
-// refusal says which cluster a directory is of, and what to do.
-func (y *foundry) refusal(c *FoundedState) string {
-	n := y.n
+// refusal says which cluster an empty directory is of, and what to do.
+func (n *Node) refusal(c *FoundedState) *IdentityError {
 	own, dir := n.cfg.ownURL(), n.cfg.Dir
 	endpoints := ""
 	if c.ClientURL != "" {
 		endpoints = " --endpoints " + c.ClientURL
 	}
+	outcome := "no cluster is founded with it"
+	if n.identity.Joined {
+		outcome = "is not let in"
+	}
 	var b strings.Builder
-	fmt.Fprintf(&b, "data directory %s is empty, and no cluster is founded with it: member %d at %s, of cluster %s, which runs, says ", dir, c.ID, c.PeerURL, clusterName(c.ClusterID))
+	fmt.Fprintf(&b, "data directory %s is empty, and %s: member %d at %s, of cluster %s, which runs, says ", dir, outcome, c.ID, c.PeerURL, clusterName(c.ClusterID))
 	switch c.Standing {
 	case StandingRemoved:
 		fmt.Fprintf(&b, "that member %d was removed, and ids are never used again. To bring this machine back in, run `raft-chat members add %d %s%s` and start what it prints", n.cfg.ID, c.FreeID, own, endpoints)
@@ -413,6 +416,8 @@ func (y *foundry) refusal(c *FoundedState) string {
 	default:
 		fmt.Fprintf(&b, "that member %d has another directory: this one was wiped or is not the right one, and what the member acknowledged is not in it. Bring the right directory back (--data-dir) or, if it is lost, run `raft-chat members replace %d%s` and start what it prints", n.cfg.ID, n.cfg.ID, endpoints)
 	}
-	fmt.Fprintf(&b, ". To found another, empty cluster here all the same, add --found-anyway")
-	return b.String()
+	if !n.identity.Joined {
+		fmt.Fprintf(&b, ". To found another, empty cluster here all the same, add --found-anyway")
+	}
+	return &IdentityError{b.String()}
 }

@@ -137,6 +137,52 @@ func TestFormerMemberFoundsNoSecondCluster(t *testing.T) {
 	c.mustPropose(2, "after")
 }
 
+// Who has joined is told on an empty directory what to do as well: which one it
+// is about, and the command.
+func TestJoinedMemberOnAnEmptyDirectoryIsToldWhatToDo(t *testing.T) {
+	c := newTestCluster(t, 1)
+	c.start(1)
+	c.grow(1, 2)
+	c.grow(1, 3)
+	join := func() error {
+		t.Helper()
+		c.wipe(3)
+		c.tune = func(cfg *Config) { cfg.Join = true }
+		defer func() { c.tune = nil }()
+		n, err := c.open(3)
+		if err == nil {
+			<-n.Failed()
+			err = errors.Join(n.Err(), n.Close(context.Background()))
+		}
+		return err
+	}
+	c.stop(3)
+	c.told(join(), c.memberDir(3), "raft-chat members replace 3")
+	eventually(t, "the removal", func() bool {
+		return c.nodes[1].RemoveMember(context.Background(), 3) == nil || c.nodes[1].applier.members.Load().isRemoved(3)
+	})
+	eventually(t, "word of it", func() bool { return c.nodes[2].applier.members.Load().isRemoved(3) })
+	said := c.told(join(), c.memberDir(3), "member 3 was removed", "raft-chat members add 4 "+c.peers[2].URL)
+	if strings.Contains(said, "--found-anyway") {
+		t.Errorf("who joins founds nothing: %s", said)
+	}
+}
+
+// told fails the test unless an error is a refusal that has each of words.
+func (c *testCluster) told(err error, words ...string) string {
+	c.t.Helper()
+	var refused *IdentityError
+	if !errors.As(err, &refused) {
+		c.t.Fatalf("it ends with %v", err)
+	}
+	for _, w := range words {
+		if !strings.Contains(refused.Reason, w) {
+			c.t.Errorf("the refusal lacks %q: %s", w, refused.Reason)
+		}
+	}
+	return refused.Reason
+}
+
 // All but one of the members of today, with empty directories and the list of
 // today: they would be a majority.
 func TestWipedMajorityFoundsNoSecondCluster(t *testing.T) {

@@ -108,7 +108,7 @@ func (p *peers) hello(ctx context.Context, x *peer) error {
 	}, &reply); err != nil {
 		var refused *IdentityError
 		if errors.As(err, &refused) {
-			return &IdentityError{fmt.Sprintf("data directory %s: %s", p.n.cfg.Dir, refused.Reason)}
+			return p.n.wrongDirectory(refused.Reason)
 		}
 		return err
 	}
@@ -158,7 +158,12 @@ func (p *peers) askCluster(ctx context.Context) error {
 			case err == nil:
 				n.identity.ClusterID = reply.ClusterID
 				return nil
-			case errors.As(err, &refused) || errors.Is(err, ErrRemoved):
+			case errors.As(err, &refused):
+				return n.wrongDirectory(refused.Reason)
+			case errors.Is(err, ErrRemoved):
+				if a, asked := p.askFound(n.ctx, x.ID, x.URL); asked == nil && a.Founded != nil && a.Founded.Standing == StandingRemoved {
+					return n.refusal(a.Founded) // with the way back
+				}
 				return err
 			case errors.As(err, &e) && e.Code == codeNotMember:
 				lastErr = &IdentityError{fmt.Sprintf("member %d (%s) is not in the cluster yet: add it first, by `raft-chat members add %d %s` against a node that is up (--endpoints)", n.cfg.ID, own, n.cfg.ID, own)}

@@ -76,7 +76,7 @@ const (
 )
 
 // gate lets one call run at a time, and the next begin only when an interval has
-// passed. Who comes while one runs waits for it.
+// passed, or the clock was set. Who comes while one runs waits for it.
 type gate struct {
 	mu      sync.Mutex
 	running chan struct{}
@@ -93,7 +93,7 @@ func (g *gate) do(ctx context.Context, now time.Time, interval time.Duration, ca
 		}
 		return
 	}
-	if !g.began.IsZero() && now.Sub(g.began) < interval {
+	if !g.began.IsZero() && now.Sub(g.began).Abs() < interval { // a clock may be set back
 		g.mu.Unlock()
 		return
 	}

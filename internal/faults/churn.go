@@ -55,18 +55,7 @@ func (r *run) grow(id int) *node {
 	r.did("member added", "%v by way of %v", n, via)
 	r.changeMembers(func(via *node) error { return r.api.AddMember(r.ctx, via.url(), uint64(id), n.peerURL) }, func(is bool) bool { return is }, id)
 	r.start(n)
-	r.await(fmt.Sprint(n, " to vote"), func() error {
-		list, err := r.api.Members(r.ctx, r.leader().url())
-		if err != nil {
-			return err
-		}
-		for _, m := range list {
-			if m.ID == uint64(id) && m.Role != "learner" {
-				return nil
-			}
-		}
-		return errors.Join(r.alive(n), errors.New("it is a learner"))
-	})
+	r.votes(n)
 	r.ready(n)
 	return n
 }

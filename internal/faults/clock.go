@@ -8,8 +8,6 @@ import (
 	"os"
 	"path/filepath"
 	"time"
-
-	"github.com/raft-chat/raft-chat/internal/workload"
 )
 
 // clockStep sets the wall clock of single nodes. One that is off against the
@@ -17,17 +15,7 @@ import (
 // whatever a clock does, no message is dated before the one ahead of it, which
 // the oracle sees to.
 func clockStep(r *run) {
-	var err error
-	r.binary, err = buildStepped(r.ctx, r.source, r.world.dir)
-	r.must(err, "build with a clock that can be set")
-	r.found(3)
-	for _, n := range r.nodes {
-		n.env = append(n.env, clockVariable+"="+clockFile(n))
-		r.start(n)
-	}
-	r.ready(r.nodes...)
-	r.startLoad()
-	r.progress(50)
+	r.steppedCluster()
 	for round := range r.times(2, 12) {
 		offset := r.between(3*time.Second, time.Hour)
 		if round%2 == 1 {
@@ -65,6 +53,54 @@ func clockStep(r *run) {
 	}
 }
 
+// clockLeader makes the time of leaders wrong by a little or much. Each hands the
+// leadership over and goes on as a follower; nobody has to do anything meanwhile.
+func clockLeader(r *run) {
+	r.steppedCluster()
+	for round := range r.times(4, 24) {
+		leader := r.leader()
+		offset := r.between(time.Second, 3*time.Second) // an election takes half a second
+		if round%4 >= 2 {
+			offset = r.between(time.Hour, 100*time.Hour)
+		}
+		if round%2 == 1 {
+			offset = -offset
+		}
+		id := fmt.Sprint("clock-leader-", round)
+		r.setClock(leader, offset)
+		r.await("another leader", func() error {
+			if r.leader() == leader {
+				return errors.New("the node with the wrong time still leads")
+			}
+			return r.alive(leader)
+		})
+		r.progress(100) // at the others
+		r.refusesPosts(leader, "clock_skew", id)
+		_, err := r.api.Page(r.ctx, leader.url(), "load1-0", "limit=1")
+		r.must(err, "read from %v, whose time is wrong", leader)
+		if r.leader() == leader {
+			r.fail("%v leads again while its time is wrong", leader)
+		}
+		r.setClock(leader, 0)
+		r.takesPosts(leader, id+"/right")
+	}
+}
+
+// steppedCluster is a cluster of three whose clocks can be set, and a load.
+func (r *run) steppedCluster() {
+	var err error
+	r.binary, err = buildStepped(r.ctx, r.source, r.world.dir)
+	r.must(err, "build with a clock that can be set")
+	r.found(3)
+	for _, n := range r.nodes {
+		n.env = append(n.env, clockVariable+"="+clockFile(n))
+		r.start(n)
+	}
+	r.ready(r.nodes...)
+	r.startLoad()
+	r.progress(50)
+}
+
 func clockFile(n *node) string { return filepath.Join(n.logs, fmt.Sprintf("clock%d", n.id)) }
 
 // setClock sets the clock of a node to offset against the true time.
@@ -74,18 +110,4 @@ func (r *run) setClock(n *node, offset time.Duration) {
 	temporary := clockFile(n) + ".new"
 	r.must(os.WriteFile(temporary, []byte(offset.String()), 0o600), "set clock")
 	r.must(os.Rename(temporary, clockFile(n)), "set clock")
-}
-
-// takesPosts waits until a node takes a post.
-func (r *run) takesPosts(n *node, id string) {
-	m := workload.Message{Room: "probes", User: "probe", Message: "is this taken again?", ClientMessageID: id}
-	post := r.load.history.Send(m.Oracle())
-	r.await(fmt.Sprint(n, " to take posts"), func() error {
-		stored, _, err := r.api.Post(r.ctx, n.url(), m)
-		if err != nil {
-			return errors.Join(r.alive(n), err)
-		}
-		post.Acknowledged(stored.Oracle())
-		return nil
-	})
 }

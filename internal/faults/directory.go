@@ -8,27 +8,8 @@ import (
 	"path/filepath"
 )
 
-// The three scenarios below are what people do to data directories. A node
+// The two scenarios below are what people do to data directories. A node
 // that started on one of them would vote without knowing what it promised.
-
-// wipedDirectory: the same command over an empty directory.
-func wipedDirectory(r *run) {
-	r.cluster(3)
-	for range r.times(2, 10) {
-		n := r.any()
-		n.kill()
-		own := n.dir
-		n.dir = filepath.Join(n.host.disk.path, "empty")
-		r.did("wiped directory", "%v", n)
-		r.start(n)
-		r.logf("%s", r.refuses(n, "by another data directory"))
-		r.must(os.RemoveAll(n.dir), "remove directory")
-		n.dir = own
-		r.start(n)
-		r.ready(n)
-		r.progress(50)
-	}
-}
 
 // copiedDirectory: another member's directory, and one's own at another
 // address.

@@ -22,6 +22,7 @@ const (
 	smallDisk diskSize = 512
 	usualDisk diskSize = 1024
 	largeDisk diskSize = 2048
+	hugeDisk  diskSize = 24 << 10
 )
 
 // disk is an ext4 file system in a sparse file of its own.

@@ -3,12 +3,10 @@
 package faults
 
 import (
-	"errors"
 	"fmt"
+	"strings"
 	"syscall"
 	"time"
-
-	"github.com/raft-chat/raft-chat/internal/workload"
 )
 
 // diskReserve: below the reserve every node refuses messages and says why;
@@ -27,11 +25,7 @@ func diskReserve(r *run) {
 			_, err := r.api.Page(r.ctx, n.url(), "load1-0", "limit=1")
 			r.must(err, "read from %v", n)
 		}
-		acknowledged := r.load.history.Counts().Acknowledged
-		r.hold(2 * time.Second)
-		if now := r.load.history.Counts().Acknowledged; now > acknowledged+6 { // what was under way
-			r.fail("%d messages were acknowledged by nodes below their reserve", now-acknowledged)
-		}
+		r.acknowledgesNothing(2 * time.Second)
 		for _, n := range r.nodes {
 			r.must(n.host.disk.drain(), "free the disk of %v", n)
 		}
@@ -39,29 +33,53 @@ func diskReserve(r *run) {
 	}
 }
 
-// refusesPosts waits until a node answers posts with a code. What it may have
-// stored before is told to the oracle.
-func (r *run) refusesPosts(n *node, code, id string) {
-	try := 0
-	r.await(fmt.Sprint(n, " to refuse posts"), func() error {
-		if err := r.alive(n); err != nil {
-			return err
+// diskLow: below the reserve of one voter nobody takes messages, because it could
+// not store them; everybody says whose disk it is. It ends by itself, with the
+// space or without that voter.
+func diskLow(r *run) {
+	r.size = smallDisk
+	r.flags = append(r.flags, "--min-free-bytes", "96MiB")
+	r.cluster(3)
+	for round := range r.times(3, 15) {
+		low := r.leader()
+		if round%2 == 1 {
+			low = r.follower()
 		}
-		try++
-		m := workload.Message{Room: "probes", User: "probe", Message: "is this taken?", ClientMessageID: fmt.Sprint(id, "/", try)}
-		post := r.load.history.Send(m.Oracle())
-		stored, _, err := r.api.Post(r.ctx, n.url(), m)
-		switch {
-		case err == nil:
-			post.Acknowledged(stored.Oracle())
-			return errors.New("it takes a post")
-		case workload.CodeOf(err) == code:
-			post.Refused()
-			r.result.Refusals = append(r.result.Refusals, err.Error())
-			return nil
+		r.must(low.host.disk.fill(r.ctx, 80<<20), "fill the disk of %v", low)
+		r.did("disk below the reserve", "on %v", low)
+		for _, n := range r.nodes {
+			said := r.refusesPosts(n, "disk_full", fmt.Sprintf("low-%d-%d", round, n.id))
+			if !strings.Contains(said, fmt.Sprintf("member %d ", low.id)) {
+				r.fail("%v does not say that it is member %d whose disk is full: %s", n, low.id, said)
+			}
+			_, err := r.api.Page(r.ctx, n.url(), "load1-0", "limit=1")
+			r.must(err, "read from %v", n)
 		}
-		return err // of this attempt the outcome stays unknown
-	})
+		r.acknowledgesNothing(2 * time.Second)
+		if round%2 == 1 {
+			r.did("kill -9", "%v, whose disk is full", low)
+			low.kill()
+			r.progress(100)
+			r.start(low)
+			for _, n := range r.nodes {
+				r.refusesPosts(n, "disk_full", fmt.Sprintf("low-%d-%d-again", round, n.id))
+			}
+		}
+		r.must(low.host.disk.drain(), "free the disk of %v", low)
+		for _, n := range r.nodes {
+			r.takesPosts(n, fmt.Sprintf("room-%d-%d", round, n.id))
+		}
+		r.progress(50)
+	}
+}
+
+// acknowledgesNothing fails if the load gets on within d.
+func (r *run) acknowledgesNothing(d time.Duration) {
+	acknowledged := r.load.history.Counts().Acknowledged
+	r.hold(d)
+	if now := r.load.history.Counts().Acknowledged; now > acknowledged+6 { // what was under way
+		r.fail("%d messages were acknowledged by nodes below their reserve", now-acknowledged)
+	}
 }
 
 // diskFull: without a reserve a node runs out of space in the middle of

@@ -23,6 +23,7 @@ type host struct {
 	id    int
 	name  string
 	addr  string
+	mac   string
 	disk  *disk
 
 	// What its packet filter does with what arrives.
@@ -32,12 +33,16 @@ type host struct {
 }
 
 func newHost(ctx context.Context, w *world, id int, size diskSize) (*host, error) {
-	h := &host{world: w, id: id, name: fmt.Sprint(prefix, "-", id), addr: fmt.Sprint(subnet, 10+id), cut: map[int]bool{}}
+	return openHost(ctx, size, &host{world: w, id: id, addr: fmt.Sprint(subnet, 10+id), mac: fmt.Sprintf("02:00:00:00:77:%02x", id)})
+}
+
+func openHost(ctx context.Context, size diskSize, h *host) (*host, error) {
+	h.name, h.cut = fmt.Sprint(prefix, "-", h.id), map[int]bool{}
 	if err := h.plug(ctx); err != nil {
 		return nil, err
 	}
 	var err error
-	h.disk, err = newDisk(ctx, w.dir, id, size)
+	h.disk, err = newDisk(ctx, h.world.dir, h.id, size)
 	return h, err
 }
 
@@ -46,11 +51,20 @@ func newHost(ctx context.Context, w *world, id int, size diskSize) (*host, error
 func (h *host) plug(ctx context.Context) error {
 	return commands(ctx,
 		"ip netns add "+h.name,
-		"ip link add "+h.link()+" type veth peer name eth0 address "+fmt.Sprintf("02:00:00:00:77:%02x", h.id)+" netns "+h.name,
+		"ip link add "+h.link()+" type veth peer name eth0 address "+h.mac+" netns "+h.name,
 		"ip link set "+h.link()+" master "+bridge+" up",
 		"ip -n "+h.name+" addr add "+h.addr+"/24 dev eth0",
 		"ip -n "+h.name+" link set lo up",
 		"ip -n "+h.name+" link set eth0 up")
+}
+
+// linked puts the cable in or out; the host keeps its network stack.
+func (h *host) linked(ctx context.Context, is bool) error {
+	state := "down"
+	if is {
+		state = "up"
+	}
+	return commands(ctx, "ip link set "+h.link()+" "+state)
 }
 
 // unplug takes the link away: nothing leaves the host from now on.

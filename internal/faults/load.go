@@ -41,7 +41,7 @@ func (r *run) startLoad(coming ...string) {
 	r.load.writing = true
 	r.load.workloads = append(r.load.workloads, workload.Start(workload.Options{
 		History: r.load.history, URLs: urls, Transport: r.load.transport, Name: fmt.Sprint("load", len(r.load.workloads)+1),
-		Writers: 6, Readers: 2, Forms: workload.Forms(),
+		Writers: 6, Readers: 2, Forms: r.forms, Aside: r.aside,
 		// Enough to have something under way at any time, little enough for a
 		// machine that others use as well.
 		Pause: 10 * time.Millisecond, IdleTimeout: 20 * time.Second,

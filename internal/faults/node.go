@@ -3,11 +3,13 @@
 package faults
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 )
@@ -28,8 +30,10 @@ type node struct {
 	flags   []string // besides those that every node gets
 	list    string   // its --cluster
 	join    bool
-	dir     string // its data directory
-	port    int    // of its API
+	dir     string   // its data directory
+	port    int      // of its API
+	listen  int      // where it listens for members; 0 is the port of its peerURL
+	wrap    []string // what its command is an argument of
 
 	logs string
 	proc *process
@@ -44,12 +48,12 @@ func (n *node) listEntry() string { return fmt.Sprint(n.id, "=", n.peerURL) }
 // args is the command that starts the node on its host.
 func (n *node) args(extra ...string) []string {
 	args := []string{n.binary, "--id", fmt.Sprint(n.id), "--cluster", n.list,
-		"--host", n.host.addr, "--port", fmt.Sprint(n.port), "--listen-peer", fmt.Sprint(n.host.addr, ":", peerPort),
+		"--host", n.host.addr, "--port", fmt.Sprint(n.port), "--listen-peer", fmt.Sprint(n.host.addr, ":", cmp.Or(n.listen, peerPort)),
 		"--data-dir", n.dir, "--insecure-peers"}
 	if n.join {
 		args = append(args, "--join")
 	}
-	return n.host.inside(append(append(args, n.flags...), extra...)...)
+	return append(slices.Clone(n.wrap), n.host.inside(append(append(args, n.flags...), extra...)...)...)
 }
 
 // start starts the process, with further flags.
@@ -113,15 +117,19 @@ func (n *node) inject(ctx context.Context, rule string) (stop func() error, err 
 
 // tracer is the process that traces pid, 0 for none.
 func tracer(pid int) int {
+	return int(statusOf(pid, "TracerPid"))
+}
+
+// statusOf is a number of what the kernel tells of a process, 0 if it tells none.
+func statusOf(pid int, name string) (number int64) {
 	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
 	if err != nil {
 		return 0
 	}
 	for line := range strings.Lines(string(b)) {
-		if rest, found := strings.CutPrefix(line, "TracerPid:"); found {
-			var by int
-			if _, err := fmt.Sscan(rest, &by); err == nil {
-				return by
+		if rest, found := strings.CutPrefix(line, name+":"); found {
+			if _, err := fmt.Sscan(rest, &number); err == nil {
+				return number
 			}
 		}
 	}

@@ -98,6 +98,7 @@ func (o Options) play(ctx context.Context, w *world, s scenario) (*Result, error
 		binary: o.Binary, source: o.Source, logs: logs, long: o.Long, rounds: o.Rounds, rnd: rnd, size: usualDisk,
 		// Elections within a second; a reserve that fits the disks.
 		flags:  []string{"--tick-interval", "50ms", "--min-free-bytes", "32MiB", "--leader-grace", "5s"},
+		forms:  workload.Forms(),
 		load:   newLoad(),
 		result: result,
 	}

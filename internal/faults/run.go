@@ -38,7 +38,9 @@ type run struct {
 	rounds int // how often the faults are to happen
 	rnd    *rand.Rand
 	size   diskSize
-	flags  []string // of every node
+	flags  []string        // of every node
+	forms  []workload.Form // of followers of streams
+	aside  []string        // rooms that the oracle is not told of
 
 	nodes  []*node // members, in order of id, also those that are out
 	load   *load

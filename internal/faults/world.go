@@ -80,6 +80,17 @@ func (w *world) host(ctx context.Context, id int, size diskSize) (*host, error) 
 	return h, nil
 }
 
+// twin makes host id, which has the addresses of another one: their links must
+// not both be there.
+func (w *world) twin(ctx context.Context, of *host, id int, size diskSize) (*host, error) {
+	h, err := openHost(ctx, size, &host{world: w, id: id, addr: of.addr, mac: of.mac})
+	if err != nil {
+		return nil, fmt.Errorf("make host %d: %w", id, err)
+	}
+	w.hosts[id] = h
+	return h, nil
+}
+
 // clear removes hosts, disks and files, of this run or an earlier one. It goes
 // by names and not by what w remembers, and goes on after an error.
 func (w *world) clear(ctx context.Context) error {
@@ -87,7 +98,7 @@ func (w *world) clear(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Minute)
 	defer cancel()
 	clear(w.hosts)
-	errs := []error{clearHosts(ctx), clearDisks(ctx, w.dir)}
+	errs := []error{clearHosts(ctx), clearDisks(ctx, w.dir), clearGroups(ctx)}
 	if errors.Join(errs...) == nil { // never through a mount that stayed
 		entries, err := os.ReadDir(w.dir)
 		errs = append(errs, err)

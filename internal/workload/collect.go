@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"time"
 
@@ -13,14 +14,14 @@ import (
 
 // Collect reads from each node what it stores, without asking the others. It
 // tries again while a node cannot answer or applies something meanwhile, until
-// ctx ends.
-func (c *Client) Collect(ctx context.Context, urls []string) ([]oracle.Replica, error) {
+// ctx ends. Rooms that are aside are not read.
+func (c *Client) Collect(ctx context.Context, urls []string, aside ...string) ([]oracle.Replica, error) {
 	again := time.NewTicker(retryPause)
 	defer again.Stop()
 	var all []oracle.Replica
 	for _, url := range urls {
 		for {
-			r, err := c.collect(ctx, url)
+			r, err := c.collect(ctx, url, aside)
 			if err == nil {
 				all = append(all, r)
 				break
@@ -36,7 +37,7 @@ func (c *Client) Collect(ctx context.Context, urls []string) ([]oracle.Replica, 
 }
 
 // collect reads what one node stores.
-func (c *Client) collect(ctx context.Context, url string) (oracle.Replica, error) {
+func (c *Client) collect(ctx context.Context, url string, aside []string) (oracle.Replica, error) {
 	before, err := c.Health(ctx, url)
 	if err != nil {
 		return oracle.Replica{}, err
@@ -48,6 +49,9 @@ func (c *Client) collect(ctx context.Context, url string) (oracle.Replica, error
 	}
 	r := oracle.Replica{Name: cmp.Or(before.NodeID, url), Applied: before.AppliedIndex}
 	for _, room := range rooms {
+		if slices.Contains(aside, room) {
+			continue
+		}
 		messages, err := c.messages(ctx, url, room, stale)
 		if err != nil {
 			return oracle.Replica{}, err
@@ -79,7 +83,7 @@ func (w *Workload) Settle(ctx context.Context, urls []string) error {
 	defer again.Stop()
 	var tops map[string]uint64
 	for {
-		replicas, err := w.client.Collect(ctx, urls)
+		replicas, err := w.client.Collect(ctx, urls, w.o.Aside...)
 		if err != nil {
 			return err
 		}

@@ -40,7 +40,7 @@ func (w *Workload) post(first int, m Message) {
 			w.acknowledged(post, stored)
 			return nil
 		}
-		written = written || !harmless(err)
+		written = written || !Harmless(err)
 		if !outage(err) {
 			answered = true
 			w.failed("post %+v to %s: %w", m, node, err)
@@ -150,8 +150,8 @@ func outage(err error) bool {
 	return !errors.As(err, &syntax) && !errors.As(err, &kind)
 }
 
-// harmless reports whether an error says that nothing was written.
-func harmless(err error) bool {
+// Harmless reports whether an error says that nothing was written.
+func Harmless(err error) bool {
 	switch CodeOf(err) {
 	case "no_leader", "stopping", "overloaded", "clock_skew", "timeout_not_sent", "disk_full", "not_ready", "rate_limited":
 		return true

@@ -104,7 +104,7 @@ func (f *sessionFrame) unexpected() error {
 	case "end":
 		return ErrOver
 	case "error":
-		if err := (&Refusal{Code: f.Code, Detail: f.Detail}); harmless(err) {
+		if err := (&Refusal{Code: f.Code, Detail: f.Detail}); Harmless(err) {
 			return err
 		}
 	}

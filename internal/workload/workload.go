@@ -33,6 +33,10 @@ type Options struct {
 	// Rooms are written to in turn. Default: Name followed by -0, -1 and -2.
 	Rooms []string
 
+	// Aside are rooms that Settle does not read, because they are too large. The
+	// history has to be told that all of them is dropped.
+	Aside []string
+
 	Writers, Readers int
 	// Forms are those of the followers, one for each: see [Forms].
 	Forms []Form
