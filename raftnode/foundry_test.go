@@ -168,6 +168,27 @@ func TestJoinedMemberOnAnEmptyDirectoryIsToldWhatToDo(t *testing.T) {
 	}
 }
 
+// Also when whoever it joined by was replaced, so that another member answers there.
+func TestJoinedMemberHearsFromWhoeverIsAtTheAddress(t *testing.T) {
+	c := newTestCluster(t, 1)
+	c.start(1)
+	c.grow(1, 2)
+	c.grow(1, 3)
+	c.stop(2)
+	c.wipe(2)
+	// As if member 1 had been another one at the address where member 3 is now.
+	c.tune = func(cfg *Config) {
+		cfg.Join, cfg.Cluster = true, []Peer{{ID: 9, URL: c.peers[2].URL}, c.peers[1]}
+	}
+	n, err := c.open(2)
+	c.tune = nil
+	if err == nil {
+		<-n.Failed()
+		err = errors.Join(n.Err(), n.Close(context.Background()))
+	}
+	c.told(err, c.memberDir(2), "raft-chat members replace 2")
+}
+
 // told fails the test unless an error is a refusal that has each of words.
 func (c *testCluster) told(err error, words ...string) string {
 	c.t.Helper()

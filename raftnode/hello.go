@@ -160,11 +160,17 @@ func (p *peers) askCluster(ctx context.Context) error {
 				return nil
 			case errors.As(err, &refused):
 				return n.wrongDirectory(refused.Reason)
-			case errors.Is(err, ErrRemoved):
-				if a, asked := p.askFound(n.ctx, x.ID, x.URL); asked == nil && a.Founded != nil && a.Founded.Standing == StandingRemoved {
-					return n.refusal(a.Founded) // with the way back
+			case errors.Is(err, ErrRemoved) || errors.As(err, &e) && e.Code == codeOtherCluster:
+				// The address knows what to do, also when it is another member's by now.
+				if refused := p.refusedBy(x); refused != nil {
+					return refused
 				}
-				return err
+				if errors.Is(err, ErrRemoved) {
+					return err
+				}
+				if lastErr == nil {
+					lastErr = err
+				}
 			case errors.As(err, &e) && e.Code == codeNotMember:
 				lastErr = &IdentityError{fmt.Sprintf("member %d (%s) is not in the cluster yet: add it first, by `raft-chat members add %d %s` against a node that is up (--endpoints)", n.cfg.ID, own, n.cfg.ID, own)}
 			case lastErr == nil:
@@ -185,6 +191,20 @@ func (p *peers) askCluster(ctx context.Context) error {
 			return fmt.Errorf("join: %w: no member of the cluster answered: %w", ctx.Err(), lastErr)
 		}
 	}
+}
+
+// refusedBy returns why whoever is at an address of the list refuses this
+// directory for good, nil if it does not.
+func (p *peers) refusedBy(x Peer) error {
+	a, err := p.askFound(p.n.ctx, x.ID, x.URL)
+	if err != nil || a.Founded == nil {
+		return nil
+	}
+	switch a.Founded.Standing {
+	case StandingRemoved, StandingWiped, StandingMoved:
+		return p.n.refusal(a.Founded)
+	}
+	return nil
 }
 
 func (p *peers) serveHello(w http.ResponseWriter, r *http.Request) {
