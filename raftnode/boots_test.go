@@ -46,7 +46,7 @@ func TestBootList(t *testing.T) {
 			t.Errorf("%s: taken", name)
 		}
 	}
-	if newBootID() == newBootID() {
+	if a, b := newBootID(), newBootID(); a == b {
 		t.Error("two starts have one name")
 	}
 }
