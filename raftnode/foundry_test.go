@@ -388,9 +388,11 @@ func TestVoteIsDurableBeforeItIsTold(t *testing.T) {
 	if _, err := y.round(time.Second, map[uint64]FoundingAnswer{2: {Fresh: &two}}, nil); err != nil {
 		t.Fatal(err)
 	}
+	y.mu.Lock() // the node makes rounds of its own meanwhile
+	defer y.mu.Unlock()
 	id, err := loadIdentity(c.memberDir(1))
-	if err != nil || id.Vote.Promised.compare(two.Attempt) < 0 || id.Vote.Promised != y.f.State().Promised {
-		t.Errorf("the directory has %+v, told is %+v, error %v", id.Vote, y.f.State().Vote, err)
+	if told := y.f.State().Vote; err != nil || id.Vote.Promised.compare(two.Attempt) < 0 || id.Vote.Promised != told.Promised {
+		t.Errorf("the directory has %+v, told is %+v, error %v", id.Vote, told, err)
 	}
 }
 
