@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/raft-chat/raft-chat/internal/slow"
 	"github.com/raft-chat/raft-chat/internal/testaddr"
 )
 
@@ -153,6 +154,7 @@ func (c *testCluster) awaitOutlier(id uint64) {
 // A replica that has applied an entry otherwise is found by the comparison at an
 // interval, or the one after its start, and stops; the others go on.
 func TestOutlierStops(t *testing.T) {
+	slow.Test(t)
 	for _, members := range []int{3, 5} {
 		t.Run(fmt.Sprint(members), func(t *testing.T) {
 			smallSegments(t, 1<<20)
@@ -208,6 +210,7 @@ func TestOutlierIsFoundAfterAStart(t *testing.T) {
 // Two against two: all raise the alarm and go on. When one of them is gone for
 // good, there is a majority, which the fourth leaves.
 func TestNoMajorityRaisesTheAlarm(t *testing.T) {
+	slow.Test(t)
 	smallSegments(t, 1<<20)
 	c := newTestCluster(t, 4)
 	c.startAll()

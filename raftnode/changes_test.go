@@ -7,6 +7,8 @@ import (
 
 	"go.etcd.io/raft/v3/raftpb"
 	"google.golang.org/protobuf/proto"
+
+	"github.com/raft-chat/raft-chat/internal/slow"
 )
 
 func changeEntry(t *testing.T, term, index uint64, typ raftpb.ConfChangeType, id uint64, ctx confContext) *raftpb.Entry {
@@ -137,6 +139,7 @@ func TestLogOpensAfterAMarkOvertookTheCommitIndex(t *testing.T) {
 
 // A commit index that is written alone is on the disk when Save returns.
 func TestCommitIndexAloneIsSynced(t *testing.T) {
+	slow.Test(t)
 	f := newLogFixture(t)
 	f.save(2, 5, 60)
 	state := proto.CloneOf(f.state)

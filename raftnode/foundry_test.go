@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/raft-chat/raft-chat/internal/slow"
 	"github.com/raft-chat/raft-chat/internal/testaddr"
 )
 
@@ -74,6 +75,7 @@ func (c *testCluster) refusal(id uint64, list []Peer) string {
 // However a cluster grew, and whatever list an empty directory is given: it does
 // not found another one, and says what to do.
 func TestEmptyDirectoryFoundsNoSecondCluster(t *testing.T) {
+	slow.Test(t)
 	for _, tt := range []struct {
 		name  string
 		wiped uint64
@@ -232,6 +234,7 @@ func TestWipedMajorityFoundsNoSecondCluster(t *testing.T) {
 // Any majority of a list founds the cluster, in any order; who comes late is let
 // in, with its first directory alone.
 func TestAnyMajorityFoundsAndTheLateMemberIsLetIn(t *testing.T) {
+	slow.Test(t)
 	for _, order := range [][]uint64{{1, 2, 3}, {3, 2, 1}, {2, 3, 1}} {
 		t.Run(fmt.Sprint(order), func(t *testing.T) {
 			c := newTestCluster(t, 3)
@@ -301,6 +304,7 @@ func TestFoundersAreKnownFromTheFirstEntryOn(t *testing.T) {
 // Wherever the founding was when the power went: one cluster of all three, and
 // the one that may have been founded already.
 func TestCrashAtEveryStepOfFounding(t *testing.T) {
+	slow.Test(t)
 	b := Ballot{1, 1}
 	for _, tt := range []struct {
 		name   string
@@ -453,6 +457,7 @@ func TestRivalsRaiseTheAlarm(t *testing.T) {
 
 // What a stranger says is no claim: its address does not confirm it.
 func TestStrangersClaimNothing(t *testing.T) {
+	slow.Test(t)
 	c := newTestCluster(t, 1)
 	c.tune = func(cfg *Config) { cfg.ListenFirst = time.Second }
 	l := testaddr.Listen(t)

@@ -18,6 +18,7 @@ import (
 	"go.etcd.io/raft/v3/raftpb"
 	"google.golang.org/protobuf/proto"
 
+	"github.com/raft-chat/raft-chat/internal/slow"
 	"github.com/raft-chat/raft-chat/internal/testaddr"
 )
 
@@ -55,6 +56,7 @@ func TestIdentityRoundTrip(t *testing.T) {
 }
 
 func TestDamagedIdentityIsRefused(t *testing.T) {
+	slow.Test(t)
 	dir := t.TempDir()
 	path := filepath.Join(dir, identityFile)
 	if err := testIdentity().save(dir); err != nil {

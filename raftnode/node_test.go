@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/raft-chat/raft-chat/internal/slow"
 	"github.com/raft-chat/raft-chat/internal/testaddr"
 )
 
@@ -149,6 +150,7 @@ func TestOutcomeIsUnknownWhenTheLeaderIsLost(t *testing.T) {
 }
 
 func TestLaggingAndFreshMembersGetASnapshot(t *testing.T) {
+	slow.Test(t)
 	c := newTestCluster(t, 3)
 	c.tune = func(cfg *Config) { cfg.CatchUpBytes = 4 << 10 }
 	c.startAll()

@@ -11,6 +11,8 @@ import (
 	"strings"
 	"testing"
 	"testing/iotest"
+
+	"github.com/raft-chat/raft-chat/internal/slow"
 )
 
 // pieces is content that is written in several writes.
@@ -123,6 +125,7 @@ func damagedSnapshot(t *testing.T, what string, at int, b, content []byte) {
 }
 
 func TestDamagedSnapshotIsRefused(t *testing.T) {
+	slow.Test(t)
 	for name, content := range map[string]pieces{"empty": {}, "small": {noise(300)}} {
 		t.Run(name, func(t *testing.T) {
 			b := snapshotBytes(t, content)

@@ -338,6 +338,7 @@ func awaitOut(p *process, text string) {
 // A command that answers in another room, in its own name and not in that of
 // whom it answers.
 func TestCLITailExec(t *testing.T) {
+	slow.Test(t)
 	c := startCluster(t, 3, quick...)
 	bot := c.background(c.urls(), `exec raft-chat tail questions --since all --exec '
 		cat >> objects

@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/raft-chat/raft-chat/internal/slow"
 	"github.com/raft-chat/raft-chat/internal/testcluster"
 )
 
@@ -74,6 +75,7 @@ func (c *cluster) awaitVoters(n *node, members int) {
 // However the cluster grew, and whatever list it is given: an empty directory is
 // refused with the commands that help, and the others go on.
 func TestEmptyDirectoryIsRefusedHoweverTheClusterGrew(t *testing.T) {
+	slow.Test(t)
 	c := grown(t)
 	c.wipe(1)
 	for _, list := range []string{c.list(1), c.list(1, 2, 3), c.list(1, 3, 4)} {
@@ -110,6 +112,7 @@ func TestEmptyDirectoryIsRefusedHoweverTheClusterGrew(t *testing.T) {
 // Any majority of a list founds it, in any order; the third is let in when it comes,
 // and is refused once it has lost its directory.
 func TestMajorityFoundsAndTheThirdIsLetIn(t *testing.T) {
+	slow.Test(t)
 	c := newCluster(t, 3, quick...)
 	c.start(3)
 	testcluster.Eventually(t, "word of whom node 3 waits for", func() error {
@@ -135,6 +138,7 @@ func TestMajorityFoundsAndTheThirdIsLetIn(t *testing.T) {
 
 // With --found-anyway there are two clusters; neither stops, and both say so.
 func TestFoundAnywayRaisesTheAlarmOnBothSides(t *testing.T) {
+	slow.Test(t)
 	c := grown(t)
 	c.wipe(1)
 	c.nodes[0].process = c.startWith(c.nodes[0], c.list(1), "--found-anyway")

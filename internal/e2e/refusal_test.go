@@ -8,6 +8,7 @@ import (
 	"syscall"
 	"testing"
 
+	"github.com/raft-chat/raft-chat/internal/slow"
 	"github.com/raft-chat/raft-chat/internal/testaddr"
 	"github.com/raft-chat/raft-chat/internal/testcluster"
 )
@@ -36,6 +37,7 @@ func oneLine(t *testing.T, p *process) {
 }
 
 func TestDirectoryOfAnotherMemberIsRefused(t *testing.T) {
+	slow.Test(t)
 	c := startCluster(t, 3, quick...)
 	c.post(c.nodes[0], testcluster.Message{Room: "general", User: "ann", Message: "before"})
 	c.nodes[1].stop(syscall.SIGTERM)

@@ -18,6 +18,8 @@ import (
 	"time"
 
 	"github.com/coder/websocket"
+
+	"github.com/raft-chat/raft-chat/internal/slow"
 )
 
 // example returns the first fenced block of a language in docs/proxies.md.
@@ -48,6 +50,7 @@ func replace(t *testing.T, text, pattern, by string) string {
 // The examples of the page do what it says: pages of the public name may write, messages come through streams and
 // WebSockets at once, and other pages are refused. The proxies listen on sockets of the file system, so no port is needed.
 func TestProxyExamples(t *testing.T) {
+	slow.Test(t)
 	for _, proxy := range []struct {
 		name      string
 		configure func(t *testing.T, dir, socket, node string) (config string, args []string)

@@ -8,10 +8,13 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+
+	"github.com/raft-chat/raft-chat/internal/slow"
 )
 
 // A directory with everything but a whole store: the refusal says what to do.
 func TestDamagedStoreNamesTheRemedy(t *testing.T) {
+	slow.Test(t)
 	config := Config{ID: 1, DataDir: t.TempDir(), Listen: "127.0.0.1:0", ListenPeer: "127.0.0.1:0",
 		Cluster: []Peer{{ID: 1, URL: "http://127.0.0.1:12379"}}, MinFreeBytes: -1}
 	if err := config.Validate(); err != nil {

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/raft-chat/raft-chat/chat"
+	"github.com/raft-chat/raft-chat/internal/slow"
 )
 
 // tamper changes the state hash in the store of a node that does not run, as if it
@@ -44,6 +45,7 @@ func tamper(t *testing.T, c *Cluster, id uint64) {
 // A replica whose state is not that of the others stops with the remedy, and they
 // go on; put in its place, a new member is whole.
 func TestReplicaThatDiffersIsTakenOut(t *testing.T) {
+	slow.Test(t)
 	c := New(t, 3, nil)
 	post(t, c, 1, Message{Room: "general", User: "ann", Message: "before"})
 	c.Agree()
@@ -76,6 +78,7 @@ func TestReplicaThatDiffersIsTakenOut(t *testing.T) {
 
 // Of two voters none is right: both say so, and go on.
 func TestTwoReplicasThatDifferGoOn(t *testing.T) {
+	slow.Test(t)
 	c := New(t, 1, nil)
 	post(t, c, 1, Message{Room: "general", User: "ann", Message: "before"})
 	c.Add(1, 2)
